@@ -1,0 +1,117 @@
+# mdbus: GNU make.  `make help` lists the targets.
+#
+# Objects live in $(BUILD), out of tree.  A program is a file DIR/NAME_main.c; everything else in its folder goes into that
+# folder's archive.  MUTANT=name builds with a rule broken on purpose (tests only) into its own tree, as do SAN=address,
+# SAN=undefined and SAN=thread.
+
+SHELL       := /bin/bash
+.DEFAULT_GOAL := all
+CC          ?= gcc
+CLANG       ?= clang
+BPFTOOL     ?= $(firstword $(shell command -v bpftool 2>/dev/null) /usr/sbin/bpftool)
+PKG_CONFIG  ?= pkg-config
+PREFIX      ?= /usr/local
+DESTDIR     ?=
+VERSION     := 0.1.0
+
+variant     := $(if $(MUTANT),-mutant-$(MUTANT))$(if $(SAN),-$(SAN))$(if $(HOOKS),-hooks)
+BUILD       ?= build$(if $(variant),/variant$(variant))
+B           := $(BUILD)
+
+WARN        := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
+OPT         ?= -O3
+CPPFLAGS    += -D_GNU_SOURCE -DMDBUS_VERSION='"$(VERSION)"' -Iinclude -I$(B)/gen
+CPPFLAGS    += $(if $(MUTANT),-DMDBUS_MUTANT_$(MUTANT)=1)$(if $(HOOKS), -DMDBUS_HOOKS=1)
+CFLAGS      += -std=gnu11 -g $(OPT) $(WARN) -fno-strict-aliasing -pthread
+ifeq ($(shell uname -m),x86_64)
+CFLAGS      += -mcx16
+endif
+LDFLAGS     += -pthread
+ifneq ($(SAN),)
+CFLAGS      += -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all
+LDFLAGS     += -fsanitize=$(SAN)
+endif
+
+have         = $(shell $(PKG_CONFIG) --exists $(1) 2>/dev/null && echo y)
+need        := jansson libconfig nanomsg popt liburing libpcap
+missing     := $(foreach p,$(need),$(if $(call have,$(p)),,$(p)))
+NEED_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(need) 2>/dev/null)
+NEED_LIBS   := $(shell $(PKG_CONFIG) --libs $(need) 2>/dev/null)
+CPPFLAGS    += $(NEED_CFLAGS)
+LDLIBS      += $(NEED_LIBS) -lm
+
+HAVE_XDP    := $(if $(call have,libxdp),$(if $(call have,libbpf),$(if $(shell command -v $(CLANG)),$(if $(wildcard $(BPFTOOL)),y))))
+ifeq ($(HAVE_XDP),y)
+CPPFLAGS    += -DMDBUS_HAVE_XDP=1
+LDLIBS      += $(shell $(PKG_CONFIG) --libs libxdp libbpf)
+endif
+ifneq ($(wildcard /usr/include/numa.h),)
+CPPFLAGS    += -DMDBUS_HAVE_NUMA=1
+LDLIBS      += -lnuma
+endif
+
+DIRS        := bus ingest subscribers mgmt
+xdp_only    := $(if $(HAVE_XDP),,ingest/backend_xdp.c ingest/feed_xdp.c)
+mains       := $(foreach d,$(DIRS),$(wildcard $(d)/*_main.c))
+sources      = $(filter-out $(mains) $(xdp_only),$(wildcard $(1)/*.c))
+objects      = $(patsubst %.c,$(B)/%.o,$(1))
+libs        := $(foreach d,$(DIRS),$(B)/lib/lib$(if $(filter bus,$(d)),mdbus,mdbus-$(d)).a)
+
+# DIR/NAME_main.c -> mdbus-NAME, but mdbusd and mdbusctl keep their names.
+progname     = $(patsubst mdbus-mdbus%,mdbus%,mdbus-$(patsubst %_main.c,%,$(notdir $(1))))
+programs    := $(foreach m,$(mains),$(B)/bin/$(call progname,$(m)))
+
+unit_src    := $(wildcard tests/unit_*.c tests/race_*.c tests/prog_*.c)
+bench_src   := $(wildcard tests/bench_*.c)
+test_lib    := $(filter-out $(unit_src) $(bench_src) $(wildcard tests/fuzz_*.c),$(wildcard tests/*.c))
+test_bins   := $(patsubst tests/%.c,$(B)/tests/%,$(unit_src))
+bench_bins  := $(patsubst tests/%.c,$(B)/tests/%,$(bench_src))
+
+.PHONY: all help deps-check tests demo check bench lint install clean
+all: deps-check $(programs)
+tests: all $(test_bins)
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+deps-check:
+	@if [ -n "$(missing)" ]; then echo "mdbus: missing libraries: $(missing). Run scripts/deps as root." >&2; exit 1; fi
+	@if [ -z "$(HAVE_XDP)" ]; then echo "mdbus: no AF_XDP: it needs libxdp, libbpf, clang and bpftool (scripts/deps)"; fi
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+define archive
+$(B)/lib/$(2): $(call objects,$(call sources,$(1)))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	$(AR) rcs $$@ $$^
+endef
+$(foreach d,$(DIRS),$(eval $(call archive,$(d),lib$(if $(filter bus,$(d)),mdbus,mdbus-$(d)).a)))
+
+define program
+$(B)/bin/$(call progname,$(1)): $(call objects,$(1)) $(B)/lib/libmdbus.a $(if $(filter-out bus,$(patsubst %/,%,$(dir $(1)))),$(B)/lib/libmdbus-$(patsubst %/,%,$(dir $(1))).a)
+	@mkdir -p $$(@D)
+	$(CC) $(LDFLAGS) -o $$@ $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $(LDLIBS)
+endef
+$(foreach m,$(mains),$(eval $(call program,$(m))))
+
+$(B)/tests/%: $(B)/tests/%.o $(call objects,$(test_lib)) $(libs)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LDLIBS)
+
+# One BPF source, compiled and wrapped into a C skeleton at build time.
+ifeq ($(HAVE_XDP),y)
+BPF_ARCH    := $(patsubst x86_64,x86,$(patsubst aarch64,arm64,$(shell uname -m)))
+$(B)/gen/line_xdp.skel.h: ingest/line_xdp.bpf.c
+	@mkdir -p $(@D)
+	$(CLANG) -g -O2 -mcpu=v3 -target bpf -D__TARGET_ARCH_$(BPF_ARCH) -Iinclude -I/usr/include/$(shell uname -m)-linux-gnu -Wall -Wextra -c $< -o $(B)/gen/line_xdp.bpf.o
+	$(BPFTOOL) gen skeleton $(B)/gen/line_xdp.bpf.o name line_xdp > $@.tmp && mv $@.tmp $@
+$(B)/ingest/backend_xdp.o: $(B)/gen/line_xdp.skel.h
+endif
+
+clean: ## remove everything that was built
+	rm -rf build
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * mdbus/layout.h - a feed's packet layout as data, and the one decoder that reads any of them.
+ *
+ * A layout says where in a UDP payload the sequence number, count, session and messages are and which packets are
+ * heartbeats, resets or retransmissions.  The text form is JSON, one object per layout:
+ *
+ *   "e"       "le" or "be"
+ *   "hdr"     header bytes
+ *   "seq"     [where, offset, width]   where: "h" from the start of the payload, "m" within a message
+ *   "unit"    what seq counts: "msg" messages, "pkt" packets (then the packet is the message), "arrival" nothing
+ *   "count"   field with the number of messages, or null: walk to the end
+ *   "pktlen"  [where, offset, width, bias]   the packet's length, header included, is value + bias
+ *   "time"    field with the exchange's time
+ *   "pktseq"  field with the packet's own number, for feeds that number both
+ *   "key"     list of fields whose bytes tell one stream from another on the same address and port
+ *   "session" list of fields whose bytes name the session
+ *   "msglen"  [offset, width, bias]   of a message's length, from its first byte; the next one starts value + bias on
+ *   "end"     "count": as many messages as count says; "payload": up to the packet's end
+ *   "align"   messages start at multiples of this
+ *   "wrap"    null, "max->1" or "reset"
+ *   "rules"   list of {"if": [[where, offset, width, op, value], ...], "act": ..., "seq": ..., "field": ..., "nomsg": true}
+ *             op: "==", "!=", "in" (a list), "&" (any of these bits).  The first rule whose conditions all hold gives the
+ *             event; "retrans" marks the packet and goes on.  A condition within a message looks at the first one.
+ *
+ * A decoder never reads outside [payload, payload + len) whatever the packet says, never allocates, logs or fails
+ * otherwise than by returning a code.  All functions are pure but for their output and may be called from any process.
+ */
+#ifndef MDBUS_LAYOUT_H
+#define MDBUS_LAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MDBUS_LAYOUT_NAME_MAX   32
+#define MDBUS_LAYOUT_RULES_MAX  8
+#define MDBUS_LAYOUT_CONDS_MAX  4
+#define MDBUS_LAYOUT_VALUES_MAX 16
+#define MDBUS_LAYOUT_KEYS_MAX   4
+#define MDBUS_SESSION_MAX       32 /* bytes of all session fields together, and of all key fields */
+
+enum mdbus_unit {
+	MDBUS_UNIT_MESSAGE = 0,
+	MDBUS_UNIT_PACKET = 1,
+	MDBUS_UNIT_ARRIVAL = 2, /* no order: the packet is the message, the key deduplicates */
+};
+
+enum mdbus_event {
+	MDBUS_EVENT_NONE = 0,
+	MDBUS_EVENT_HEARTBEAT,
+	MDBUS_EVENT_EOS, /* end of session */
+	MDBUS_EVENT_SOS, /* start of session */
+	MDBUS_EVENT_RESET,
+	MDBUS_EVENT_UNSEQ, /* messages without a number */
+	MDBUS_EVENT_IGNORE,
+};
+
+/* How an event's number is to be read. */
+enum mdbus_event_seq {
+	MDBUS_EVENT_SEQ_NONE = 0,
+	MDBUS_EVENT_SEQ_NEXT,    /* seq is the next number that will be sent */
+	MDBUS_EVENT_SEQ_LAST,    /* seq is the last number that was sent */
+	MDBUS_EVENT_SEQ_COUNTS,  /* the event itself takes a number, like a message */
+	MDBUS_EVENT_SEQ_ZERO,    /* the number says nothing */
+	MDBUS_EVENT_SEQ_FIELD,   /* the last number sent stands in rule.field */
+	MDBUS_EVENT_SEQ_PKTNEXT, /* counts packets, not messages */
+	MDBUS_EVENT_SEQ_UNKNOWN,
+};
+
+enum mdbus_wrap { MDBUS_WRAP_NONE = 0, MDBUS_WRAP_MAX_TO_1, MDBUS_WRAP_RESET };
+
+struct mdbus_layout_field {
+	uint8_t in_message; /* 0: offset from the start of the payload; 1: from the first byte of a message */
+	uint8_t width;      /* bytes; 0: there is no such field */
+	uint16_t offset;
+	int32_t bias;
+};
+
+enum mdbus_op { MDBUS_OP_EQ = 0, MDBUS_OP_NE, MDBUS_OP_IN, MDBUS_OP_ANY_BIT };
+
+struct mdbus_layout_cond {
+	struct mdbus_layout_field field;
+	uint8_t op; /* enum mdbus_op */
+	uint8_t nvalue;
+	uint8_t pad[6];
+	uint64_t value[MDBUS_LAYOUT_VALUES_MAX];
+};
+
+struct mdbus_layout_rule {
+	uint8_t ncond;
+	uint8_t event;     /* enum mdbus_event; NONE with retrans set: mark and go on */
+	uint8_t event_seq; /* enum mdbus_event_seq */
+	uint8_t retrans;
+	uint8_t nomsg; /* the packet carries no messages whatever its count says */
+	uint8_t pad[3];
+	struct mdbus_layout_field field;
+	struct mdbus_layout_cond cond[MDBUS_LAYOUT_CONDS_MAX];
+};
+
+/* Plain data, without pointers: it is stored in shared memory as it is. */
+struct mdbus_layout {
+	char name[MDBUS_LAYOUT_NAME_MAX];
+	uint8_t big_endian;
+	uint8_t unit; /* enum mdbus_unit */
+	uint8_t end_count; /* 1: messages end by count; 0: at the packet's end */
+	uint8_t align;     /* 0 or 1: none */
+	uint8_t wrap;      /* enum mdbus_wrap */
+	uint8_t nkey;
+	uint8_t nsession;
+	uint8_t nrule;
+	uint16_t hdr;
+	uint8_t key_bytes, session_bytes; /* summed widths */
+	uint32_t pad;
+	struct mdbus_layout_field seq, count, pktlen, time, pktseq;
+	struct mdbus_layout_field msglen; /* width 0: no messages inside, the packet is one */
+	struct mdbus_layout_field key[MDBUS_LAYOUT_KEYS_MAX], session[MDBUS_LAYOUT_KEYS_MAX];
+	struct mdbus_layout_rule rule[MDBUS_LAYOUT_RULES_MAX];
+};
+
+/* Why a payload was refused. */
+enum mdbus_decode_error {
+	MDBUS_DECODE_OK = 0,
+	MDBUS_DECODE_BAD_HEADER, /* shorter than the header, or than a field that the layout needs */
+	MDBUS_DECODE_BAD_LENGTH, /* a packet or message length runs outside the payload, or is too small for itself */
+	MDBUS_DECODE_BAD_COUNT,  /* fewer messages present than counted */
+};
+
+/* What one packet says. */
+struct mdbus_packet {
+	uint64_t seq;        /* number of the first message (or of the packet) */
+	uint64_t next_seq;   /* number expected after this packet; valid if has_next */
+	uint64_t session;    /* 64-bit hash of the session bytes; 0 when the layout has none */
+	uint64_t time_ns;    /* raw value of the time field */
+	uint64_t pktseq;
+	uint32_t count;      /* messages that take numbers, as they are to be published */
+	uint32_t msgs_off;   /* where the first message starts */
+	uint32_t msgs_end;   /* where the last one must end */
+	uint8_t event;       /* enum mdbus_event */
+	uint8_t event_seq;   /* enum mdbus_event_seq */
+	uint8_t retrans;
+	uint8_t has_next;
+	uint8_t has_seq;     /* seq is meaningful for arbitration */
+	uint8_t no_messages; /* nothing to publish */
+};
+
+/* One message inside a packet: [off, off + len) of the payload, length prefix included. */
+struct mdbus_message {
+	uint32_t off;
+	uint32_t len;
+	uint64_t seq; /* its own number where seq stands inside the message ("m"), else packet seq + index */
+};
+
+/*
+ * Read a packet's header and event and check its lengths against len.  Does not walk the messages.
+ * Returns MDBUS_DECODE_OK or the reason why the packet is malformed (then *out is not to be used).
+ */
+enum mdbus_decode_error mdbus_layout_decode(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
+                                            struct mdbus_packet *out);
+
+/*
+ * Walk the messages of a decoded packet into out[0..max).  *walked gets how many were written.  For UNIT_PACKET and
+ * UNIT_ARRIVAL that is one entry, the whole payload.  A malformed message ends the walk with its reason; the
+ * messages before it are valid.  MDBUS_DECODE_BAD_COUNT: fewer than p->count were present.
+ */
+enum mdbus_decode_error mdbus_layout_messages(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
+                                              const struct mdbus_packet *p, struct mdbus_message *out, uint32_t max,
+                                              uint32_t *walked);
+
+/*
+ * The physical messages of a packet as the exchange framed them, whatever the unit: what mdbus-decode prints.
+ * Same rules as mdbus_layout_messages.
+ */
+enum mdbus_decode_error mdbus_layout_frames(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
+                                            const struct mdbus_packet *p, struct mdbus_message *out, uint32_t max,
+                                            uint32_t *walked);
+
+/* Copy the key (session) bytes of a payload to out[MDBUS_SESSION_MAX]; returns how many, or -EBADMSG if it is too short. */
+int mdbus_layout_key(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len, uint8_t *out);
+int mdbus_layout_session(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len, uint8_t *out);
+
+/* The built-in layout of that name, or NULL.  With index: the i-th of them, or NULL past the end. */
+const struct mdbus_layout *mdbus_layout_builtin(const char *name);
+const struct mdbus_layout *mdbus_layout_builtin_at(size_t index);
+
+/*
+ * Parse text: one layout object named `name`, or an object of layouts from which `name` is taken.  Returns 0, or -EINVAL
+ * with a message naming the member and line in err.  Not for the hot path (allocates).
+ */
+int mdbus_layout_parse(const char *text, const char *name, struct mdbus_layout *out, char *err, size_t errlen);
+
+/* As mdbus_layout_parse, from a file; with name NULL the file must hold exactly one layout. */
+int mdbus_layout_load(const char *path, const char *name, struct mdbus_layout *out, char *err, size_t errlen);
+
+/* 0 if every member of a layout found in shared memory is within its bounds, else -EINVAL. */
+int mdbus_layout_check(const struct mdbus_layout *l);
+
+#endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * mdbus/lease.h - how a process borrows a line or a seat from mdbusd and maps the bus.
+ *
+ * The wire protocol is one fixed-size request and one reply per lease over a SOCK_SEQPACKET socket
+ * (RUN_DIR/mdbusd.sock).  mdbusd takes the caller's identity from the socket (SO_PEERCRED, SO_PEERPIDFD), never from a
+ * message, and answers with descriptors, so a process gets exactly the access its role has: read-only descriptors for
+ * what it may only read.  A lease ends when its process ends, however it ends; the socket may be closed meanwhile.
+ */
+#ifndef MDBUS_LEASE_H
+#define MDBUS_LEASE_H
+
+#include <mdbus/abi.h>
+#include <stddef.h>
+
+#define MDBUS_LEASE_MAGIC   0x4c53444du /* "MDSL" */
+#define MDBUS_LEASE_VERSION 1u
+#define MDBUS_LEASE_FDS     32u /* descriptors per reply message */
+
+enum mdbus_lease_op {
+	MDBUS_LEASE_LINE = 1,    /* be the ingest process of line `name` */
+	MDBUS_LEASE_SEAT = 2,    /* be a subscriber called `name` */
+	MDBUS_LEASE_RELEASE = 3, /* give lease `id` back */
+};
+
+struct mdbus_lease_request {
+	uint32_t magic, version, op, id;
+	char bus[MDBUS_NAME_MAX];
+	char name[MDBUS_NAME_MAX];
+};
+
+struct mdbus_lease_fd {
+	uint32_t kind;  /* enum mdbus_segment_kind */
+	uint32_t index;
+};
+
+/* A reply may come as several messages; `left` counts the descriptors that are still to come after this one. */
+struct mdbus_lease_reply {
+	uint32_t magic, version;
+	int32_t status; /* 0 or -errno; then `error` says why and what to do */
+	uint32_t id;
+	uint32_t index; /* line or seat number */
+	uint32_t nfd, left, pad;
+	struct mdbus_lease_fd fd[MDBUS_LEASE_FDS];
+	char error[256];
+};
+
+struct mdbus_region {
+	void *base; /* NULL: not mapped */
+	size_t size;
+};
+
+/* A bus as one process has it mapped. Plain memory of that process; never shared. */
+struct mdbus_bus {
+	struct mdbus_bus_hdr *dir; /* read-only unless this is mdbusd */
+	struct mdbus_region ring[MDBUS_CHANNELS_MAX];
+	struct mdbus_region keys[MDBUS_CHANNELS_MAX]; /* lines only */
+	struct mdbus_region arena[MDBUS_LINES_MAX];
+	struct mdbus_region seat[MDBUS_SEATS_MAX];    /* a line has all, a subscriber its own */
+	struct mdbus_region dir_region;
+	uint32_t role;     /* enum mdbus_lease_op of the lease */
+	uint32_t index;    /* own line or seat number */
+	uint32_t lease_id;
+	int sock;          /* to mdbusd, -1: closed */
+	char error[512];   /* why the last call failed and what to do about it */
+};
+
+/* RUN_DIR: $MDBUS_RUN_DIR, else /run/mdbus for root, else $XDG_RUNTIME_DIR/mdbus, else /tmp/mdbus-UID.  Static storage. */
+const char *mdbus_run_dir(void);
+
+/*
+ * Ask mdbusd for a lease and map everything it lends.  name: the line's name, or what the subscriber calls itself.
+ * Waits up to wait_ms for mdbusd to answer (it may be restarting) and for a line whose last holder is being reclaimed.
+ * Returns 0, or -errno with bus->error set: -ENOENT no such bus or line, -EBUSY taken (by whom is in error),
+ * -EACCES role not allowed, -ECONNREFUSED no mdbusd, -ENOSPC no seat left.
+ * The bus stays mapped and usable whatever becomes of mdbusd.
+ */
+int mdbus_bus_attach(struct mdbus_bus *bus, const char *bus_name, enum mdbus_lease_op role, const char *name,
+                     int wait_ms);
+
+/* Give the lease back and unmap.  A process that just exits is reclaimed as well; this is only faster. */
+void mdbus_bus_detach(struct mdbus_bus *bus);
+
+static inline struct mdbus_ring_hdr *mdbus_bus_ring(const struct mdbus_bus *bus, uint32_t channel)
+{
+	return bus->ring[channel].base;
+}
+
+static inline struct mdbus_arena_hdr *mdbus_bus_arena(const struct mdbus_bus *bus, uint32_t line)
+{
+	return bus->arena[line].base;
+}
+
+#endif
