@@ -95,7 +95,7 @@ struct mdbus_slot {
 
 /*
  * A generation is two pairs, each changed by one compare-and-swap from the entry it replaces:
- *   open:   lo = gen:16 | base:48   hi = first_seq:44 | flags:1 | session:19   set once, by the line that opens it
+ *   open:   lo = gen:16 | base:48   hi = first_seq:44 | flags:2 | session:18   set once, by the line that opens it
  *   closed: lo = gen:16 | end:48    hi = skipped:48 | epoch:16                 set once, after the end record is placed
  * end = pos of the RESET or JUMP record; skipped = positions of all earlier generations that no record ever used
  * (so records between two positions can be counted); epoch = the epoch of *this* generation as users see it.
@@ -106,6 +106,8 @@ struct mdbus_generation {
 };
 
 #define MDBUS_GEN_JUMPED    1u /* the generation goes on in the session of the one before: no new epoch */
+#define MDBUS_GEN_MIDSTREAM 2u /* the bus came in midstream: numbers before the first one seen are SKIP, not GAP */
+#define MDBUS_SEQ_MAX       ((UINT64_C(1) << 44) - 1u)
 
 struct mdbus_ring_hdr {
 	struct mdbus_segment_hdr segment;
@@ -138,11 +140,10 @@ struct mdbus_frame_meta {
 struct mdbus_line_channel {
 	/* progress: gen:16 | next:48, the position after the newest one this line has seen.  Release. */
 	uint64_t progress;
-	uint64_t prev_end; /* gen:16 | end:48: where this line left the generation before */
 	uint64_t head;     /* hint: every position below is resolved */
+	uint64_t left[4];  /* [gen mod 4] = gen:16 | end:48: where this line left each of its last generations */
 	uint64_t candidate_seq;     /* a jump or restart this line has seen but not yet taken: first number, 0 none */
 	uint64_t candidate_session; /* and its session hash */
-	uint8_t pad[64 - 40];
 	struct {
 		MDBUS_LINE_CHANNEL_COUNTERS(MDBUS_COUNTER_FIELD)
 	} count;

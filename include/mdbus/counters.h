@@ -41,7 +41,6 @@
 	X(duplicates, "messages that another line, or this one before, had published already")     \
 	X(late, "messages that came after their gap was declared, or after the ring had gone on")  \
 	X(line_gaps, "sequence numbers skipped by this line, filled by others or not")             \
-	X(filled, "messages of this line that filled a hole another line had left")                \
 	X(out_of_order, "packets that came with a lower number than one before on this line")      \
 	X(heartbeats, "packets that carried no message but a number")                              \
 	X(unsequenced, "packets without a sequence number")                                        \

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "generation.h"
+
+#include <errno.h>
+#include <mdbus/hook.h>
+
+#define POS_MASK      ((UINT64_C(1) << 48) - 1u)
+#define TAG(gen, pos) ((uint64_t)(uint16_t)(gen) << 48 | (pos))
+#define SESSION_BITS  18u
+#define FLAG_BITS     2u
+
+static uint16_t tag_gen(uint64_t lo)
+{
+	return (uint16_t)(lo >> 48);
+}
+
+uint32_t mdbus_gen_session(uint64_t session_hash)
+{
+	return (uint32_t)((session_hash ^ session_hash >> 18 ^ session_hash >> 36) & ((1u << SESSION_BITS) - 1u));
+}
+
+static const struct mdbus_generation *entry(const struct mdbus_ring_hdr *r, uint64_t gen)
+{
+	return &r->generation[gen % MDBUS_GENERATIONS];
+}
+
+/* A pair of the table; the rare writer never changes hi without lo, so a few tries always do. */
+static bool load(const struct mdbus_pair *p, uint64_t gen, struct mdbus_pair *out)
+{
+	for (int i = 0; i < 8; i++)
+		if (mdbus_load_pair(p, out))
+			return out->lo != 0 && tag_gen(out->lo) == (uint16_t)gen;
+	return false;
+}
+
+static void unpack(uint64_t gen, struct mdbus_pair p, struct mdbus_gen *out)
+{
+	*out = (struct mdbus_gen){
+		.gen = gen,
+		.base = p.lo & POS_MASK,
+		.first_seq = p.hi >> (SESSION_BITS + FLAG_BITS),
+		.flags = (uint32_t)(p.hi >> SESSION_BITS) & ((1u << FLAG_BITS) - 1u),
+		.session = (uint32_t)p.hi & ((1u << SESSION_BITS) - 1u),
+	};
+}
+
+bool mdbus_gen_get(const struct mdbus_ring_hdr *r, uint64_t gen, struct mdbus_gen *out)
+{
+	struct mdbus_pair p;
+
+	if (gen == 0 || !load(&entry(r, gen)->open, gen, &p))
+		return false;
+	unpack(gen, p, out);
+	return true;
+}
+
+bool mdbus_gen_end(const struct mdbus_ring_hdr *r, uint64_t gen, uint64_t *end)
+{
+	struct mdbus_pair p;
+
+	if (gen == 0 || !load(&entry(r, gen)->closed, gen, &p))
+		return false;
+	*end = p.lo & POS_MASK;
+	return true;
+}
+
+bool mdbus_gen_account(const struct mdbus_ring_hdr *r, struct mdbus_gen *g)
+{
+	struct mdbus_pair before;
+
+	if (g->gen == 1) {
+		g->skipped = g->base;
+		g->epoch = 1;
+		return true;
+	}
+	if (!load(&entry(r, g->gen - 1)->closed, g->gen - 1, &before))
+		return false;
+	g->skipped = (before.hi >> 16) + g->base - (before.lo & POS_MASK) - 1u;
+	g->epoch = (before.hi & 0xffffu) + !(g->flags & MDBUS_GEN_JUMPED);
+	return true;
+}
+
+uint64_t mdbus_gen_newest(const struct mdbus_ring_hdr *r)
+{
+	uint64_t gen = mdbus_load_acquire(&r->gen);
+	struct mdbus_gen g;
+
+	/* the hint may lag behind an opener that was killed; the table cannot hold more than its size beyond it */
+	for (uint32_t i = 0; i < MDBUS_GENERATIONS && mdbus_gen_get(r, gen + 1, &g); i++)
+		gen++;
+	return gen;
+}
+
+bool mdbus_gen_find(const struct mdbus_ring_hdr *r, uint64_t pos, struct mdbus_gen *out)
+{
+	uint64_t newest = mdbus_gen_newest(r);
+
+	for (uint64_t gen = newest; gen > 0 && newest - gen < MDBUS_GENERATIONS; gen--) {
+		if (!mdbus_gen_get(r, gen, out))
+			return false;
+		if (out->base <= pos)
+			return true;
+	}
+	return false;
+}
+
+int mdbus_gen_open(struct mdbus_ring_hdr *r, struct mdbus_gen *g)
+{
+	struct mdbus_pair *open = &r->generation[g->gen % MDBUS_GENERATIONS].open;
+	struct mdbus_pair have = { mdbus_load_acquire(&open->lo), mdbus_load_relaxed(&open->hi) };
+	struct mdbus_pair to = {
+		TAG(g->gen, g->base),
+		g->first_seq << (SESSION_BITS + FLAG_BITS) | (uint64_t)g->flags << SESSION_BITS | g->session,
+	};
+	uint64_t hint;
+
+	for (;;) {
+		if (have.lo != 0 && tag_gen(have.lo) == (uint16_t)g->gen) {
+			unpack(g->gen, have, g);
+			break;
+		}
+		if (have.lo != 0 && tag_gen(have.lo) != (uint16_t)(g->gen - MDBUS_GENERATIONS))
+			return -EPROTO;
+		MDBUS_HOOK("gen.open.before");
+		if (mdbus_cas_pair(open, &have, to))
+			break;
+	}
+	MDBUS_HOOK("gen.open.after");
+	hint = mdbus_load_relaxed(&r->gen);
+	while (hint < g->gen &&
+	       !__atomic_compare_exchange_n(&r->gen, &hint, g->gen, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		;
+	return 0;
+}
+
+void mdbus_gen_close(struct mdbus_ring_hdr *r, uint64_t gen, uint64_t end)
+{
+	struct mdbus_pair *closed = &r->generation[gen % MDBUS_GENERATIONS].closed;
+	struct mdbus_pair have = { mdbus_load_acquire(&closed->lo), mdbus_load_relaxed(&closed->hi) };
+	struct mdbus_gen g;
+
+	if (!mdbus_gen_get(r, gen, &g) || !mdbus_gen_account(r, &g))
+		return;
+	while (have.lo == 0 || tag_gen(have.lo) != (uint16_t)gen) {
+		struct mdbus_pair to = { TAG(gen, end), g.skipped << 16 | (g.epoch & 0xffffu) };
+
+		MDBUS_HOOK("gen.close.before");
+		if (mdbus_cas_pair(closed, &have, to))
+			break;
+	}
+	MDBUS_HOOK("gen.close.after");
+}

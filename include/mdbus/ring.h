@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * mdbus/ring.h - the slot protocol: publish, expire and read one record, lock-free between processes.
+ *
+ * The idea.  A record belongs at slot[pos mod depth] and nowhere else.  The message's bytes are already whole in the arena
+ * of the line that received it, so one 16-byte compare-and-swap of {stamp, ref}, from any older stamp, does everything at
+ * once: it publishes the record, makes every other copy of it a duplicate, and retires the record of a lap ago.
+ * Nothing is ever claimed first and filled in later, so a producer may be killed or stopped at any instruction and
+ * nobody waits for it.
+ *
+ *                       CAS                      copy, CAS
+ *    any older stamp ---------> REF|W (by ref) -------------> INLINE            fits the slot
+ *    any older stamp ---------> REF                                             does not fit, or:
+ *    older REF|W(v), T(v) ----> REF|T(v)  ------------------> REF               v was stopped inside its copy; when it
+ *                                          CAS by v, mdbusd                     wakes it finds its CAS failed, clears T
+ *    REF, REF|T --------------> EXPIRED                                         owner takes its frame back
+ *    any older stamp ---------> GAP, SKIP, RESET, JUMP                          channel.h says when
+ *
+ * Inline bytes are an accelerator, never a truth: in REF|W they may be half written, and a reader uses the ref.
+ * In REF|T a writer of a lap ago may scribble over them at any time, which hurts nobody because nobody reads them.
+ *
+ * Memory order.  The CAS is a full barrier on x86-64 and acquire-release elsewhere: the frame's bytes (stored by
+ * the NIC or kernel before the descriptor was seen, and by this process before the CAS) are visible to whoever sees
+ * the stamp.  The inline copy is ordered before the second CAS the same way.  Readers load the stamp with acquire,
+ * copy, fence, and load the stamp again; equal means that no byte they copied was from another record, since every writer
+ * changes the stamp before it touches inline bytes and an owner changes it (EXPIRED) before it reuses a frame.
+ *
+ * Single-line rings have one producer and nothing to arbitrate: it marks the slot (EMPTY at the new pos), writes, and
+ * stamps with plain release stores.
+ */
+#ifndef MDBUS_RING_H
+#define MDBUS_RING_H
+
+#include <mdbus/abi.h>
+#include <mdbus/hook.h>
+#include <stdbool.h>
+#include <string.h>
+
+#define MDBUS_STAMP_LINE_MASK 0x7u
+#define MDBUS_STAMP_TAINTED   0x8u
+#define MDBUS_STAMP_WRITING   0x10u
+#define MDBUS_STAMP_KIND_SHIFT 5
+#define MDBUS_STAMP_GEN_SHIFT 8
+#define MDBUS_STAMP_POS_SHIFT 16
+#define MDBUS_POS_MAX         ((UINT64_C(1) << 48) - 1u)
+
+static inline uint64_t mdbus_stamp_make(uint64_t pos, uint64_t gen, enum mdbus_kind kind, uint32_t low)
+{
+	return pos << MDBUS_STAMP_POS_SHIFT | (gen & 0xffu) << MDBUS_STAMP_GEN_SHIFT |
+	       (uint64_t)kind << MDBUS_STAMP_KIND_SHIFT | low;
+}
+
+static inline uint64_t mdbus_stamp_pos(uint64_t stamp)
+{
+	return stamp >> MDBUS_STAMP_POS_SHIFT;
+}
+
+static inline uint8_t mdbus_stamp_gen(uint64_t stamp)
+{
+	return (uint8_t)(stamp >> MDBUS_STAMP_GEN_SHIFT);
+}
+
+static inline enum mdbus_kind mdbus_stamp_kind(uint64_t stamp)
+{
+	return (enum mdbus_kind)(stamp >> MDBUS_STAMP_KIND_SHIFT & 7u);
+}
+
+static inline uint32_t mdbus_stamp_line(uint64_t stamp)
+{
+	return (uint32_t)stamp & MDBUS_STAMP_LINE_MASK;
+}
+
+/* True if a record at (pos, gen) may replace this stamp: another lap, an older generation, or only a mark. */
+static inline bool mdbus_stamp_older(uint64_t stamp, uint64_t pos, uint64_t gen)
+{
+	uint64_t have = mdbus_stamp_pos(stamp);
+
+	if (have != pos)
+		return have < pos;
+#ifdef MDBUS_MUTANT_epoch_ignored
+	return mdbus_stamp_kind(stamp) == MDBUS_KIND_EMPTY;
+#endif
+	int8_t ahead = (int8_t)(uint8_t)(gen - mdbus_stamp_gen(stamp));
+
+	return ahead > 0 || (ahead == 0 && mdbus_stamp_kind(stamp) == MDBUS_KIND_EMPTY);
+}
+
+/* True if this stamp is the record of (pos, gen), of whatever kind. */
+static inline bool mdbus_stamp_is(uint64_t stamp, uint64_t pos, uint64_t gen)
+{
+	return stamp >> MDBUS_STAMP_GEN_SHIFT == (pos << 8 | (gen & 0xffu)) &&
+	       mdbus_stamp_kind(stamp) != MDBUS_KIND_EMPTY;
+}
+
+static inline uint64_t mdbus_ref_make(uint64_t off, uint32_t len, uint32_t line, uint32_t flags)
+{
+	return off << 24 | (uint64_t)(len & 0xffffu) << 8 | (uint64_t)(line & 0xfu) << 4 | (flags & 0xfu);
+}
+
+static inline uint64_t mdbus_ref_off(uint64_t ref)
+{
+	return ref >> 24;
+}
+
+static inline uint32_t mdbus_ref_len(uint64_t ref)
+{
+	return (uint32_t)(ref >> 8) & 0xffffu;
+}
+
+static inline uint32_t mdbus_ref_line(uint64_t ref)
+{
+	return (uint32_t)(ref >> 4) & 0xfu;
+}
+
+static inline uint32_t mdbus_ref_flags(uint64_t ref)
+{
+	return (uint32_t)ref & 0xfu;
+}
+
+/* One process's view of a ring: private memory, made by mdbus_ring_view from a checked segment. */
+struct mdbus_ring {
+	uint8_t *slots;
+	uint64_t mask;        /* depth - 1 */
+	uint32_t shift;       /* log2(slot_size) */
+	uint32_t inline_max;  /* longest message that is copied inline, bytes */
+	uint32_t time_bytes;  /* 8 in a timed ring, else 0 */
+	uint32_t line;        /* of a producer; MDBUS_LINES_MAX: none (mdbusd, readers) */
+	struct mdbus_ring_hdr *hdr;
+};
+
+/* line: the caller's line when it is a producer, else MDBUS_LINES_MAX.  hdr stays mapped as long as the view is used. */
+static inline struct mdbus_ring mdbus_ring_view(struct mdbus_ring_hdr *hdr, uint32_t line)
+{
+	struct mdbus_ring r = {
+		.slots = (uint8_t *)hdr + hdr->slots_off,
+		.mask = hdr->depth - 1u,
+		.shift = (uint32_t)__builtin_ctz(hdr->slot_size),
+		.time_bytes = hdr->timed ? 8u : 0u,
+		.line = line,
+		.hdr = hdr,
+	};
+
+	r.inline_max = hdr->slot_size - (uint32_t)sizeof(struct mdbus_slot) - r.time_bytes;
+	return r;
+}
+
+static inline struct mdbus_slot *mdbus_ring_slot(const struct mdbus_ring *r, uint64_t pos)
+{
+	return (struct mdbus_slot *)(void *)(r->slots + ((pos & r->mask) << r->shift));
+}
+
+/* Fetch the slot of a position that will be published soon for writing: a locked instruction on a line that a reader
+ * holds would otherwise wait for its ownership. */
+static inline void mdbus_ring_prefetch_write(const struct mdbus_ring *r, uint64_t pos)
+{
+	__builtin_prefetch(mdbus_ring_slot(r, pos), 1, 3);
+}
+
+/* Copy of a short message; inlined by size class because most are 20 to 60 bytes. */
+static inline void mdbus_copy(uint8_t *to, const uint8_t *from, uint32_t len)
+{
+	if (len >= 16u) {
+		uint32_t i = 0;
+
+		for (; i + 32u <= len; i += 32u)
+			__builtin_memcpy(to + i, from + i, 32);
+		if (i + 16u <= len) {
+			__builtin_memcpy(to + i, from + i, 16);
+			i += 16u;
+		}
+		if (i < len)
+			__builtin_memcpy(to + len - 16u, from + len - 16u, 16);
+		return;
+	}
+	if (len >= 8u) {
+		__builtin_memcpy(to, from, 8);
+		__builtin_memcpy(to + len - 8u, from + len - 8u, 8);
+	} else if (len >= 4u) {
+		__builtin_memcpy(to, from, 4);
+		__builtin_memcpy(to + len - 4u, from + len - 4u, 4);
+	} else {
+		for (uint32_t i = 0; i < len; i++)
+			to[i] = from[i];
+	}
+}
+
+enum mdbus_publish {
+	MDBUS_PUBLISH_REF = 0,    /* published; the slot refers to the frame, which must stay */
+	MDBUS_PUBLISH_INLINE = 1, /* published; the frame is no longer needed */
+	MDBUS_PUBLISH_DUPLICATE = 2, /* another copy of it is or was here */
+	MDBUS_PUBLISH_LATE = 3,   /* its position holds GAP, SKIP or the end of its generation, or has been lapped */
+};
+
+/* How an attempt at (pos, gen) that found `stamp` failed. */
+static inline enum mdbus_publish mdbus_publish_lost(uint64_t stamp, uint64_t pos, uint64_t gen)
+{
+	enum mdbus_kind kind = mdbus_stamp_kind(stamp);
+	bool data = kind == MDBUS_KIND_REF || kind == MDBUS_KIND_INLINE || kind == MDBUS_KIND_EXPIRED;
+
+	return mdbus_stamp_is(stamp, pos, gen) && data ? MDBUS_PUBLISH_DUPLICATE : MDBUS_PUBLISH_LATE;
+}
+
+/*
+ * After a failed upgrade: the ring lapped this writer while it copied, and its successor is marked as tainted by it.
+ * The copy is over now, so take the mark off.  Killed inside: the mark stays until mdbusd clears it (arena.h).
+ */
+static inline void mdbus_ring_untaint(struct mdbus_slot *slot, uint32_t line)
+{
+	struct mdbus_pair have = { mdbus_load_acquire(&slot->head.lo), mdbus_load_relaxed(&slot->head.hi) };
+
+	while ((have.lo & MDBUS_STAMP_TAINTED) && mdbus_stamp_line(have.lo) == line) {
+		struct mdbus_pair clean = { have.lo & ~(uint64_t)(MDBUS_STAMP_TAINTED | MDBUS_STAMP_LINE_MASK), have.hi };
+
+		MDBUS_HOOK("untaint");
+		if (mdbus_cas_pair(&slot->head, &have, clean))
+			return;
+	}
+}
+
+/* The bytes of a slot that a reader takes for the message. */
+static inline void mdbus_slot_fill(const struct mdbus_ring *r, struct mdbus_slot *slot, const uint8_t *bytes,
+                                   uint32_t len, uint64_t rx_ns)
+{
+	if (r->time_bytes)
+		__builtin_memcpy(slot->bytes, &rx_ns, sizeof(rx_ns));
+	mdbus_copy(slot->bytes + r->time_bytes, bytes, len);
+}
+
+/*
+ * Publish one message that lies at bytes (off in this line's arena, whose frame's meta is already written) as the
+ * record of (pos, gen), unless it has one.  Any line's process, rings with several lines.
+ * len <= MDBUS_MESSAGE_MAX.
+ * Killed inside: before the first CAS nothing has happened; after it the record is published by reference for good, and
+ * the frame is found in use by the next mdbus_arena_scan; readers never wait.
+ */
+static inline enum mdbus_publish mdbus_ring_publish(const struct mdbus_ring *r, uint64_t pos, uint64_t gen,
+                                                    const uint8_t *bytes, uint64_t off, uint32_t len,
+                                                    uint64_t rx_ns, uint32_t flags)
+{
+	struct mdbus_slot *slot = mdbus_ring_slot(r, pos);
+	struct mdbus_pair have = { mdbus_load_relaxed(&slot->head.lo), mdbus_load_relaxed(&slot->head.hi) };
+	uint64_t ref = mdbus_ref_make(off, len, r->line, flags);
+	struct mdbus_pair to;
+	bool copy;
+
+	do {
+		if (!mdbus_stamp_older(have.lo, pos, gen))
+			return mdbus_publish_lost(have.lo, pos, gen);
+		uint32_t low = 0;
+
+		copy = len <= r->inline_max;
+#ifndef MDBUS_MUTANT_no_taint
+		if (have.lo & (MDBUS_STAMP_WRITING | MDBUS_STAMP_TAINTED) && mdbus_stamp_line(have.lo) != r->line) {
+			low = MDBUS_STAMP_TAINTED | mdbus_stamp_line(have.lo);
+			copy = false;
+		}
+#endif
+		if (copy)
+			low = MDBUS_STAMP_WRITING | r->line;
+		to.lo = mdbus_stamp_make(pos, gen, MDBUS_KIND_REF, low);
+		to.hi = ref;
+		MDBUS_HOOK("publish.before");
+	} while (!mdbus_cas_pair(&slot->head, &have, to));
+	MDBUS_HOOK("publish.after");
+	if (!copy)
+		return MDBUS_PUBLISH_REF;
+
+	struct mdbus_pair done = { mdbus_stamp_make(pos, gen, MDBUS_KIND_INLINE, r->line), ref };
+
+	mdbus_slot_fill(r, slot, bytes, len, rx_ns);
+	MDBUS_HOOK("inline.before");
+#ifdef MDBUS_MUTANT_plain_inline
+	slot->head = done;
+#else
+	if (!mdbus_cas_pair(&slot->head, &to, done))
+		mdbus_ring_untaint(slot, r->line);
+#endif
+	MDBUS_HOOK("inline.after");
+	return MDBUS_PUBLISH_INLINE;
+}
+
+/*
+ * As mdbus_ring_publish, for a ring with exactly one line and so one producer at a time: mark, write, stamp, no locked
+ * instruction.  The producer guarantees that (pos, gen) is newer than what the slot holds or finds that it is not.
+ * Killed inside: the slot is marked EMPTY at pos, which readers take for "not yet"; the gap rule resolves it.
+ */
+static inline enum mdbus_publish mdbus_ring_publish_single(const struct mdbus_ring *r, uint64_t pos, uint64_t gen,
+                                                           const uint8_t *bytes, uint64_t off, uint32_t len,
+                                                           uint64_t rx_ns, uint32_t flags)
+{
+	struct mdbus_slot *slot = mdbus_ring_slot(r, pos);
+	uint64_t have = mdbus_load_relaxed(&slot->head.lo);
+	bool copy = len <= r->inline_max;
+
+	if (!mdbus_stamp_older(have, pos, gen))
+		return mdbus_publish_lost(have, pos, gen);
+	MDBUS_HOOK("single.before");
+#ifdef MDBUS_MUTANT_publish_before_payload
+	mdbus_store_release(&slot->head.lo, mdbus_stamp_make(pos, gen, copy ? MDBUS_KIND_INLINE : MDBUS_KIND_REF, 0));
+#elif !defined(MDBUS_MUTANT_no_mark)
+	mdbus_store_relaxed(&slot->head.lo, mdbus_stamp_make(pos, gen, MDBUS_KIND_EMPTY, 0));
+#endif
+	mdbus_fence_release();
+	MDBUS_HOOK("single.marked");
+	mdbus_store_relaxed(&slot->head.hi, mdbus_ref_make(off, len, r->line, flags));
+	if (copy)
+		mdbus_slot_fill(r, slot, bytes, len, rx_ns);
+	MDBUS_HOOK("single.filled");
+	mdbus_store_release(&slot->head.lo,
+	                    mdbus_stamp_make(pos, gen, copy ? MDBUS_KIND_INLINE : MDBUS_KIND_REF, copy ? r->line : 0));
+	MDBUS_HOOK("single.after");
+	return copy ? MDBUS_PUBLISH_INLINE : MDBUS_PUBLISH_REF;
+}
+
+/*
+ * Put a record without bytes (GAP, SKIP, RESET, JUMP) at (pos, gen) unless it has a record.  value goes into ref.
+ * True if it was this call's record that stands there now.  A stopped writer's W or T mark is carried on as T.
+ * Any line's process, or mdbusd.  Killed inside: done or not done.
+ */
+static inline bool mdbus_ring_mark(const struct mdbus_ring *r, uint64_t pos, uint64_t gen, enum mdbus_kind kind,
+                                   uint64_t value)
+{
+	struct mdbus_slot *slot = mdbus_ring_slot(r, pos);
+	struct mdbus_pair have = { mdbus_load_relaxed(&slot->head.lo), mdbus_load_relaxed(&slot->head.hi) };
+	struct mdbus_pair to = { 0, value };
+
+	do {
+		uint32_t low = 0;
+
+		if (!mdbus_stamp_older(have.lo, pos, gen))
+			return false;
+		if (have.lo & (MDBUS_STAMP_WRITING | MDBUS_STAMP_TAINTED) && mdbus_stamp_line(have.lo) != r->line)
+			low = MDBUS_STAMP_TAINTED | mdbus_stamp_line(have.lo);
+		to.lo = mdbus_stamp_make(pos, gen, kind, low);
+		MDBUS_HOOK("mark.before");
+	} while (!mdbus_cas_pair(&slot->head, &have, to));
+	MDBUS_HOOK("mark.after");
+	return true;
+}
+
+/*
+ * Take a frame back from the record of (pos, gen) if that is still by reference to exactly (off, line).  After the
+ * call the slot no longer refers to the frame, whatever the answer.  True if a record was expired by this call.
+ * Only the owner of the frame.  Killed inside: expired or not; a later scan finds the frame free or in use accordingly.
+ */
+static inline bool mdbus_ring_expire(const struct mdbus_ring *r, uint64_t pos, uint64_t gen, uint64_t off)
+{
+	struct mdbus_slot *slot = mdbus_ring_slot(r, pos);
+	struct mdbus_pair have = { mdbus_load_relaxed(&slot->head.lo), mdbus_load_relaxed(&slot->head.hi) };
+
+	for (;;) {
+		if (!mdbus_stamp_is(have.lo, pos, gen) || mdbus_stamp_kind(have.lo) != MDBUS_KIND_REF)
+			return false;
+		if (mdbus_ref_off(have.hi) != off || mdbus_ref_line(have.hi) != r->line)
+			return false;
+		uint32_t low = (uint32_t)have.lo & (MDBUS_STAMP_TAINTED | MDBUS_STAMP_LINE_MASK);
+		struct mdbus_pair to = { mdbus_stamp_make(pos, gen, MDBUS_KIND_EXPIRED, low), have.hi };
+
+		MDBUS_HOOK("expire.before");
+#ifdef MDBUS_MUTANT_reuse_before_expire
+		return true;
+#endif
+		if (mdbus_cas_pair(&slot->head, &have, to)) {
+			MDBUS_HOOK("expire.after");
+			return true;
+		}
+	}
+}
+
+/* ---- reading --------------------------------------------------------------------------------------------------- */
+
+enum mdbus_look {
+	MDBUS_LOOK_NONE = 0, /* not published yet */
+	MDBUS_LOOK_RECORD,   /* *stamp and *ref are the record of (pos, gen) */
+	MDBUS_LOOK_LAPPED,   /* the slot holds a newer position */
+};
+
+#define MDBUS_WRITING_SPINS 16 /* loads a reader spends on a slot whose inline copy is under way */
+
+/*
+ * Look at (pos, gen).  Any process, read-only mapping.  stamp and ref belong together.  The bytes are to be used only
+ * after their place has been checked (mdbus_ring_bytes) and believed only after mdbus_ring_still.
+ */
+static inline enum mdbus_look mdbus_ring_look(const struct mdbus_ring *r, uint64_t pos, uint64_t gen, uint64_t *stamp,
+                                              uint64_t *ref)
+{
+	const struct mdbus_slot *slot = mdbus_ring_slot(r, pos);
+	struct mdbus_pair p;
+
+	for (int spin = 0;; spin++) {
+		p.lo = mdbus_load_acquire(&slot->head.lo);
+		if (mdbus_stamp_pos(p.lo) < pos)
+			return MDBUS_LOOK_NONE;
+		if (!mdbus_stamp_is(p.lo, pos, gen))
+			return mdbus_stamp_pos(p.lo) > pos ? MDBUS_LOOK_LAPPED : MDBUS_LOOK_NONE;
+		if ((p.lo & MDBUS_STAMP_WRITING) && spin < MDBUS_WRITING_SPINS) {
+			mdbus_pause();
+			continue;
+		}
+		p.hi = mdbus_load_relaxed(&slot->head.hi);
+		mdbus_fence_acquire();
+		if (mdbus_load_relaxed(&slot->head.lo) == p.lo)
+			break;
+	}
+	*stamp = p.lo;
+	*ref = p.hi;
+	return MDBUS_LOOK_RECORD;
+}
+
+/*
+ * True if the record seen as `stamp` is still what stands at its slot, so that every byte read since belonged to it.
+ * Loads before this call are ordered before the check.
+ */
+static inline bool mdbus_ring_still(const struct mdbus_slot *slot, uint64_t stamp)
+{
+#ifdef MDBUS_MUTANT_skip_recheck
+	(void)slot;
+	(void)stamp;
+	return true;
+#else
+	uint64_t same = ~UINT64_C(0);
+
+	/* clearing a taint changes nothing about a record by reference */
+	if (mdbus_stamp_kind(stamp) == MDBUS_KIND_REF && !(stamp & MDBUS_STAMP_WRITING))
+		same = ~(uint64_t)(MDBUS_STAMP_TAINTED | MDBUS_STAMP_LINE_MASK);
+	mdbus_fence_acquire();
+	return ((mdbus_load_relaxed(&slot->head.lo) ^ stamp) & same) == 0;
+#endif
+}
+
+/*
+ * Where the bytes of a data record are, or NULL if what the slot says cannot be (a length or offset out of bounds: damaged
+ * memory, or the slot was lapped since).  arena: that line's mapping (base, size) or NULL if it is not mapped.
+ */
+static inline const uint8_t *mdbus_ring_bytes(const struct mdbus_ring *r, const struct mdbus_slot *slot,
+                                              uint64_t stamp, uint64_t ref, const uint8_t *arena, uint64_t arena_size)
+{
+	uint32_t len = mdbus_ref_len(ref);
+	uint64_t off = mdbus_ref_off(ref);
+
+	if (mdbus_stamp_kind(stamp) == MDBUS_KIND_INLINE)
+		return len <= r->inline_max ? slot->bytes + r->time_bytes : NULL;
+	if (arena == NULL || off > arena_size || len > arena_size - off)
+		return NULL;
+	return arena + off;
+}
+
+#endif
