@@ -22,7 +22,7 @@ WARN        := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing
 OPT         ?= -O3
 CPPFLAGS    += -D_GNU_SOURCE -DMDBUS_VERSION='"$(VERSION)"' -Iinclude -I$(B)/gen
 CPPFLAGS    += $(if $(MUTANT),-DMDBUS_MUTANT_$(MUTANT)=1)$(if $(HOOKS), -DMDBUS_HOOKS=1)
-CFLAGS      += -std=gnu11 -g $(OPT) $(WARN) -fno-strict-aliasing -pthread
+CFLAGS      += -std=gnu11 -g $(OPT) $(WARN) $(if $(WERROR),-Werror) -fno-strict-aliasing -pthread
 ifeq ($(shell uname -m),x86_64)
 CFLAGS      += -mcx16
 endif
@@ -65,14 +65,46 @@ unit_src    := $(wildcard tests/unit_*.c tests/race_*.c tests/prog_*.c)
 bench_src   := $(wildcard tests/bench_*.c)
 test_lib    := $(filter-out $(unit_src) $(bench_src) $(wildcard tests/fuzz_*.c),$(wildcard tests/*.c))
 test_bins   := $(patsubst tests/%.c,$(B)/tests/%,$(unit_src))
+prog_bins   := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/prog_*.c))
 bench_bins  := $(patsubst tests/%.c,$(B)/tests/%,$(bench_src))
 
-.PHONY: all help deps-check tests demo check bench lint install clean
-all: deps-check $(programs)
-tests: all $(test_bins)
+MAKEFLAGS   += --no-print-directory
+
+.PHONY: all help deps-check tests progs objects demo check bench lint install clean
+all: deps-check $(programs) ## the programs, in build/bin
+tests: all $(test_bins) ## the programs and the tests, not run
+progs: all $(prog_bins)
+objects: deps-check $(call objects,$(foreach d,$(DIRS),$(call sources,$(d))) $(mains) $(wildcard tests/*.c))
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+# What scripts/deps installs, make has to find: so these start make, or a script that does, once more.
+demo: ## show a bus at work and check it: [PCAP=file [LAYOUT=name]] [SECONDS=n] [LOSS=percent] [BACKEND=af_xdp|kernel]
+	@scripts/deps --quiet
+	@+$(MAKE) all
+	@+BUILD='$(BUILD)' scripts/demo $(foreach v,PCAP LAYOUT SECONDS LOSS BACKEND,$(call demo_option,$(v)))
+lower        = $(shell echo $(1) | tr A-Z a-z)
+demo_option  = $(if $(filter command environment,$(firstword $(origin $(1)))),--$(call lower,$(1)) '$($(1))')
+
+check: ## build and run every test, sanitizers and mutants included; the last line counts them
+	@scripts/deps --quiet
+	@+BUILD='$(BUILD)' tests/run $(TESTS)
+
+bench: all $(bench_bins) ## measure, with the machine's own floor beside it
+	@status=0; for b in $(bench_bins); do MDBUS_BIN=$(abspath $(B)/bin) $$b || status=1; done; exit $$status
+
+lint: ## warnings of two compilers as errors, cppcheck, clang-tidy, shellcheck and the rules of the source tree
+	@+BUILD='$(BUILD)' scripts/lint
+
+install: all ## programs, library, headers, mdbus.pc: [PREFIX=/usr/local] [DESTDIR=]
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/mdbus
+	install -d $(DESTDIR)$(PREFIX)/share/doc/mdbus
+	install -m 755 $(programs) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(B)/lib/libmdbus.a $(DESTDIR)$(PREFIX)/lib
+	install -m 644 $(wildcard include/mdbus/*.h) $(DESTDIR)$(PREFIX)/include/mdbus
+	install -m 644 scripts/mdbus.conf.example LICENSE $(DESTDIR)$(PREFIX)/share/doc/mdbus
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' scripts/mdbus.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/mdbus.pc
 
 deps-check:
 	@if [ -n "$(missing)" ]; then echo "mdbus: missing libraries: $(missing). Run scripts/deps as root." >&2; exit 1; fi
