@@ -17,11 +17,18 @@
  *   "session" list of fields whose bytes name the session
  *   "msglen"  [offset, width, bias]   of a message's length, from its first byte; the next one starts value + bias on
  *   "end"     "count": as many messages as count says; "payload": up to the packet's end
- *   "align"   messages start at multiples of this
+ *   "align"   a packet is padded to a multiple of this: fewer bytes after the last message are no message
  *   "wrap"    null, "max->1" or "reset"
  *   "rules"   list of {"if": [[where, offset, width, op, value], ...], "act": ..., "seq": ..., "field": ..., "nomsg": true}
  *             op: "==", "!=", "in" (a list), "&" (any of these bits).  The first rule whose conditions all hold gives the
- *             event; "retrans" marks the packet and goes on.  A condition within a message looks at the first one.
+ *             event; "retrans" marks the packet and goes on.  A condition within a message looks at the first one and is
+ *             false where there is none, or it is too short.
+ *             act: "heartbeat", "eos", "sos", "reset", "unseq", "ignore", "retrans"
+ *             seq: "next", "last", "counts", "zero", "field", "pktnext", "unknown" (enum mdbus_event_seq)
+ *   "note"    text for people
+ *
+ * Members that are absent or null mean "none"; any other member is an error.  Fields have 1 to 8 bytes, those of key and
+ * session up to 32, those that hold a length or a count up to 4; fields "h" lie within the header.
  *
  * A decoder never reads outside [payload, payload + len) whatever the packet says, never allocates, logs or fails
  * otherwise than by returning a code.  All functions are pure but for their output and may be called from any process.
@@ -61,8 +68,8 @@ enum mdbus_event_seq {
 	MDBUS_EVENT_SEQ_NEXT,    /* seq is the next number that will be sent */
 	MDBUS_EVENT_SEQ_LAST,    /* seq is the last number that was sent */
 	MDBUS_EVENT_SEQ_COUNTS,  /* the event itself takes a number, like a message */
-	MDBUS_EVENT_SEQ_ZERO,    /* the number says nothing */
-	MDBUS_EVENT_SEQ_FIELD,   /* the last number sent stands in rule.field */
+	MDBUS_EVENT_SEQ_ZERO,    /* the number says nothing; after a reset or start of session the next one is 1 */
+	MDBUS_EVENT_SEQ_FIELD,   /* the next number that will be sent stands in rule.field */
 	MDBUS_EVENT_SEQ_PKTNEXT, /* counts packets, not messages */
 	MDBUS_EVENT_SEQ_UNKNOWN,
 };
@@ -103,14 +110,15 @@ struct mdbus_layout {
 	uint8_t big_endian;
 	uint8_t unit; /* enum mdbus_unit */
 	uint8_t end_count; /* 1: messages end by count; 0: at the packet's end */
-	uint8_t align;     /* 0 or 1: none */
+	uint8_t align;     /* 0 or 1: no pad at the packet's end */
 	uint8_t wrap;      /* enum mdbus_wrap */
 	uint8_t nkey;
 	uint8_t nsession;
 	uint8_t nrule;
 	uint16_t hdr;
 	uint8_t key_bytes, session_bytes; /* summed widths */
-	uint32_t pad;
+	uint16_t msg_min; /* bytes that a message has at least: those of its length and number fields */
+	uint16_t pad;
 	struct mdbus_layout_field seq, count, pktlen, time, pktseq;
 	struct mdbus_layout_field msglen; /* width 0: no messages inside, the packet is one */
 	struct mdbus_layout_field key[MDBUS_LAYOUT_KEYS_MAX], session[MDBUS_LAYOUT_KEYS_MAX];
@@ -125,22 +133,33 @@ enum mdbus_decode_error {
 	MDBUS_DECODE_BAD_COUNT,  /* fewer messages present than counted */
 };
 
-/* What one packet says. */
+#define MDBUS_FRAMES_TO_END UINT32_MAX /* frames: the layout counts none, walk to the packet's end */
+
+/*
+ * What one packet says.
+ *
+ * count messages are to be published; has_seq says whether they take the numbers seq, seq + 1, ... (PITCH's unsequenced
+ * ones do not).  has_next is what moves the head without a message: heartbeats, resets and ends of session have it where
+ * their number says anything, whatever has_seq and count are.  A heartbeat that is framed as a message but takes no
+ * number (CTA's line integrity) has count 0 and frames 1.
+ */
 struct mdbus_packet {
 	uint64_t seq;        /* number of the first message (or of the packet) */
 	uint64_t next_seq;   /* number expected after this packet; valid if has_next */
-	uint64_t session;    /* 64-bit hash of the session bytes; 0 when the layout has none */
+	uint64_t session;    /* 64-bit hash of the session bytes, never 0; 0 when the layout has none */
 	uint64_t time_ns;    /* raw value of the time field */
 	uint64_t pktseq;
-	uint32_t count;      /* messages that take numbers, as they are to be published */
+	uint32_t count;      /* messages to publish; 1 for UNIT_PACKET and UNIT_ARRIVAL */
+	uint32_t frames;     /* messages as the exchange framed them, or MDBUS_FRAMES_TO_END */
 	uint32_t msgs_off;   /* where the first message starts */
-	uint32_t msgs_end;   /* where the last one must end */
+	uint32_t msgs_end;   /* where the last one must end: the packet's own length where it has one */
 	uint8_t event;       /* enum mdbus_event */
 	uint8_t event_seq;   /* enum mdbus_event_seq */
 	uint8_t retrans;
 	uint8_t has_next;
-	uint8_t has_seq;     /* seq is meaningful for arbitration */
-	uint8_t no_messages; /* nothing to publish */
+	uint8_t has_seq;     /* seq belongs to the channel's numbering */
+	uint8_t no_messages; /* nothing to publish: count is 0 */
+	uint8_t pad[2];
 };
 
 /* One message inside a packet: [off, off + len) of the payload, length prefix included. */
@@ -151,28 +170,36 @@ struct mdbus_message {
 };
 
 /*
- * Read a packet's header and event and check its lengths against len.  Does not walk the messages.
+ * Read a packet's header and event and check its lengths against len.  Does not walk the messages, except for layouts
+ * whose numbers stand in the messages or that do not count them (their count, seq and next_seq come from the walk).
  * Returns MDBUS_DECODE_OK or the reason why the packet is malformed (then *out is not to be used).
  */
 enum mdbus_decode_error mdbus_layout_decode(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
                                             struct mdbus_packet *out);
 
 /*
- * Walk the messages of a decoded packet into out[0..max).  *walked gets how many were written.  For UNIT_PACKET and
- * UNIT_ARRIVAL that is one entry, the whole payload.  A malformed message ends the walk with its reason; the
- * messages before it are valid.  MDBUS_DECODE_BAD_COUNT: fewer than p->count were present.
+ * Walk the messages of a decoded packet that are to be published into out[0..max).  *walked gets how many were written.
+ * For UNIT_PACKET and UNIT_ARRIVAL that is one entry, the whole payload up to msgs_end.  A malformed message ends the walk
+ * with its reason; the messages before it are valid, next_seq then is not to be believed.  MDBUS_DECODE_BAD_COUNT: the
+ * count disagrees with the messages present.  A packet with more than max messages: OK, *walked == max < p->count.
+ * payload and len must be those of the decode.
  */
 enum mdbus_decode_error mdbus_layout_messages(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
                                               const struct mdbus_packet *p, struct mdbus_message *out, uint32_t max,
                                               uint32_t *walked);
 
 /*
- * The physical messages of a packet as the exchange framed them, whatever the unit: what mdbus-decode prints.
- * Same rules as mdbus_layout_messages.
+ * The physical messages of a packet as the exchange framed them, whatever the unit and the event: what mdbus-decode
+ * prints.  Same rules as mdbus_layout_messages.
  */
 enum mdbus_decode_error mdbus_layout_frames(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
                                             const struct mdbus_packet *p, struct mdbus_message *out, uint32_t max,
                                             uint32_t *walked);
+
+/* "bad header", "bad length", "bad count"; "heartbeat", ... ("" for none); "next", ... ("" for none). Never NULL. */
+const char *mdbus_decode_error_name(enum mdbus_decode_error error);
+const char *mdbus_event_name(unsigned event);
+const char *mdbus_event_seq_name(unsigned event_seq);
 
 /* Copy the key (session) bytes of a payload to out[MDBUS_SESSION_MAX]; returns how many, or -EBADMSG if it is too short. */
 int mdbus_layout_key(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len, uint8_t *out);
@@ -183,12 +210,13 @@ const struct mdbus_layout *mdbus_layout_builtin(const char *name);
 const struct mdbus_layout *mdbus_layout_builtin_at(size_t index);
 
 /*
- * Parse text: one layout object named `name`, or an object of layouts from which `name` is taken.  Returns 0, or -EINVAL
- * with a message naming the member and line in err.  Not for the hot path (allocates).
+ * Parse text: one layout object, which is then called `name`, or an object of layouts from which `name` is taken (with
+ * name NULL the only one).  Returns 0, or -EINVAL with a message naming the member and line in err.  Not for the hot path
+ * (allocates).
  */
 int mdbus_layout_parse(const char *text, const char *name, struct mdbus_layout *out, char *err, size_t errlen);
 
-/* As mdbus_layout_parse, from a file; with name NULL the file must hold exactly one layout. */
+/* As mdbus_layout_parse, from a file, whose name opens the message; or another -errno when it cannot be read. */
 int mdbus_layout_load(const char *path, const char *name, struct mdbus_layout *out, char *err, size_t errlen);
 
 /* 0 if every member of a layout found in shared memory is within its bounds, else -EINVAL. */

@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * layout_decode.c - one decoder for every feed.
+ *
+ * A layout is data, so nothing here knows an exchange.  Two rules keep the reads inside the payload.  Header fields were
+ * checked against the header size when the layout was made (mdbus_layout_check), so one comparison of the payload's
+ * length with that size covers them all.  Fields within messages were summed up into msg_min then, so one comparison a
+ * message covers those; the walk goes on only by lengths that it has compared with the packet's end.
+ *
+ * It runs once a packet and once a message on the hot path.  The walk is therefore compiled once for each common form
+ * of a length (1, 2 bytes; either byte order), from one body that the compiler specialises.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include <mdbus/layout.h>
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
+static ALWAYS_INLINE uint64_t load(const uint8_t *p, unsigned width, bool big)
+{
+	uint16_t v16;
+	uint32_t v32;
+	uint64_t v64 = 0;
+
+	switch (width) {
+	case 1:
+		return p[0];
+	case 2:
+		memcpy(&v16, p, sizeof(v16));
+		return big ? be16toh(v16) : le16toh(v16);
+	case 4:
+		memcpy(&v32, p, sizeof(v32));
+		return big ? be32toh(v32) : le32toh(v32);
+	case 8:
+		memcpy(&v64, p, sizeof(v64));
+		return big ? be64toh(v64) : le64toh(v64);
+	default:
+		for (unsigned i = 0; i < width; i++)
+			v64 = v64 << 8 | p[big ? i : width - 1 - i];
+		return v64;
+	}
+}
+
+static ALWAYS_INLINE uint64_t load_field(const struct mdbus_layout *l, const uint8_t *base,
+                                         const struct mdbus_layout_field *f)
+{
+	return load(base + f->offset, f->width, l->big_endian);
+}
+
+/* seq + n, in the layout's idea of what follows its greatest number. */
+static inline uint64_t seq_add(const struct mdbus_layout *l, uint64_t seq, uint64_t n)
+{
+	uint64_t max;
+
+	if (l->wrap != MDBUS_WRAP_MAX_TO_1)
+		return seq + n;
+	max = l->seq.width >= 8 ? UINT64_MAX : (UINT64_C(1) << (8 * l->seq.width)) - 1;
+	return n > max - seq ? n - (max - seq) : seq + n;
+}
+
+/* ---- sessions ---- */
+
+static inline uint64_t mix(uint64_t h, uint64_t v)
+{
+	__uint128_t m = (__uint128_t)(h ^ v) * UINT64_C(0x9e3779b97f4a7c15);
+
+	return (uint64_t)m ^ (uint64_t)(m >> 64);
+}
+
+/* 64 bits of the session fields' bytes; not 0.  Byte order does not matter: equal bytes, equal hash. */
+static inline uint64_t session_hash(const struct mdbus_layout *l, const uint8_t *payload)
+{
+	uint64_t h = UINT64_C(0x6d64627573736573) + l->session_bytes;
+
+	for (unsigned i = 0; i < l->nsession; i++) {
+		const uint8_t *p = payload + l->session[i].offset;
+		unsigned n = l->session[i].width;
+
+		for (; n > 8; n -= 8, p += 8)
+			h = mix(h, load(p, 8, false));
+		h = mix(h, load(p, n, false));
+	}
+	return h ? h : 1;
+}
+
+static int copy_fields(const struct mdbus_layout *l, const struct mdbus_layout_field *f, unsigned n,
+                       const uint8_t *payload, uint32_t len, uint8_t *out)
+{
+	int total = 0;
+
+	if (len < l->hdr)
+		return -EBADMSG;
+	for (unsigned i = 0; i < n; i++) {
+		memcpy(out + total, payload + f[i].offset, f[i].width);
+		total += f[i].width;
+	}
+	return total;
+}
+
+int mdbus_layout_key(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len, uint8_t *out)
+{
+	return copy_fields(l, l->key, l->nkey, payload, len, out);
+}
+
+int mdbus_layout_session(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len, uint8_t *out)
+{
+	return copy_fields(l, l->session, l->nsession, payload, len, out);
+}
+
+/* ---- the walk ---- */
+
+/* What a walk found: how many messages, and the numbers that stand in the first and the last. */
+struct tally {
+	uint64_t first_seq, last_seq;
+	uint32_t n;
+};
+
+/*
+ * The length of the message at off, or 0 if it runs past end or is too short for its own fields.
+ * Every caller has off <= end.
+ */
+static ALWAYS_INLINE uint32_t message_len(const struct mdbus_layout *l, const uint8_t *payload, uint32_t off,
+                                          uint32_t end, unsigned width, bool big)
+{
+	int64_t n;
+
+	if (end - off < l->msg_min)
+		return 0;
+	n = (int64_t)load(payload + off + l->msglen.offset, width, big) + l->msglen.bias;
+	return n < (int64_t)l->msg_min || n > (int64_t)(end - off) ? 0 : (uint32_t)n;
+}
+
+static ALWAYS_INLINE enum mdbus_decode_error walk_form(const struct mdbus_layout *l, const uint8_t *payload,
+                                                       const struct mdbus_packet *p, struct mdbus_message *out,
+                                                       uint32_t max, struct tally *t, unsigned width, bool big)
+{
+	const uint32_t end = p->msgs_end;
+	const uint32_t want = l->end_count ? p->frames : UINT32_MAX;
+	const uint32_t least = l->align > 1 ? l->align : 1; /* fewer bytes at the end are pad, or nothing */
+	const bool own_seq = l->seq.in_message;
+	uint64_t seq = p->seq;
+	uint32_t off = p->msgs_off, n = 0;
+	enum mdbus_decode_error error = MDBUS_DECODE_OK;
+
+	for (; n < want; n++) {
+		uint32_t len;
+
+		if (!l->end_count && end - off < least)
+			break;
+		if (n == max)
+			goto full;
+		len = message_len(l, payload, off, end, width, big);
+		if (len == 0) {
+			error = off == end ? MDBUS_DECODE_BAD_COUNT : MDBUS_DECODE_BAD_LENGTH;
+			break;
+		}
+		if (own_seq)
+			seq = load_field(l, payload + off, &l->seq);
+		if (out)
+			out[n] = (struct mdbus_message){ .off = off, .len = len, .seq = seq };
+		if (n == 0)
+			t->first_seq = seq;
+		t->last_seq = seq;
+		seq = seq_add(l, seq, 1);
+		off += len;
+	}
+	if (!error && !l->end_count && p->frames != MDBUS_FRAMES_TO_END && n != p->frames)
+		error = MDBUS_DECODE_BAD_COUNT;
+full:
+	t->n = n;
+	return error;
+}
+
+static enum mdbus_decode_error walk(const struct mdbus_layout *l, const uint8_t *payload, const struct mdbus_packet *p,
+                                    struct mdbus_message *out, uint32_t max, struct tally *t)
+{
+	switch (l->msglen.width * 2 + l->big_endian) {
+	case 2 * 1:
+	case 2 * 1 + 1:
+		return walk_form(l, payload, p, out, max, t, 1, false);
+	case 2 * 2:
+		return walk_form(l, payload, p, out, max, t, 2, false);
+	case 2 * 2 + 1:
+		return walk_form(l, payload, p, out, max, t, 2, true);
+	default:
+		return walk_form(l, payload, p, out, max, t, l->msglen.width, l->big_endian);
+	}
+}
+
+enum mdbus_decode_error mdbus_layout_frames(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
+                                            const struct mdbus_packet *p, struct mdbus_message *out, uint32_t max,
+                                            uint32_t *walked)
+{
+	struct tally t;
+	enum mdbus_decode_error error;
+
+	*walked = 0;
+	if (p->frames == 0)
+		return MDBUS_DECODE_OK;
+	if (p->msgs_end > len || p->msgs_off > p->msgs_end)
+		return MDBUS_DECODE_BAD_LENGTH;
+	if (l->msglen.width == 0) {
+		if (max == 0)
+			return MDBUS_DECODE_OK;
+		out[0] = (struct mdbus_message){ .off = 0, .len = p->msgs_end, .seq = p->seq };
+		*walked = 1;
+		return MDBUS_DECODE_OK;
+	}
+	error = walk(l, payload, p, out, max, &t);
+	*walked = t.n;
+	return error;
+}
+
+enum mdbus_decode_error mdbus_layout_messages(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
+                                              const struct mdbus_packet *p, struct mdbus_message *out, uint32_t max,
+                                              uint32_t *walked)
+{
+	if (l->unit == MDBUS_UNIT_MESSAGE && !p->no_messages)
+		return mdbus_layout_frames(l, payload, len, p, out, max, walked);
+	*walked = 0;
+	if (p->no_messages || max == 0)
+		return MDBUS_DECODE_OK;
+	out[0] = (struct mdbus_message){ .off = 0, .len = p->msgs_end, .seq = p->seq };
+	*walked = 1;
+	return MDBUS_DECODE_OK;
+}
+
+/* ---- events ---- */
+
+/* Where a field of a rule lies, or NULL: there is no first message, or it ends before the field does. */
+static inline const uint8_t *rule_field(const struct mdbus_layout *l, const uint8_t *payload,
+                                        const struct mdbus_packet *p, const struct mdbus_layout_field *f)
+{
+	uint32_t len;
+
+	if (!f->in_message)
+		return payload + f->offset;
+	if (p->frames == 0)
+		return NULL;
+	len = message_len(l, payload, p->msgs_off, p->msgs_end, l->msglen.width, l->big_endian);
+	return (uint32_t)f->offset + f->width > len ? NULL : payload + p->msgs_off + f->offset;
+}
+
+static inline bool cond_holds(const struct mdbus_layout *l, const uint8_t *payload, const struct mdbus_packet *p,
+                              const struct mdbus_layout_cond *c)
+{
+	const uint8_t *at = rule_field(l, payload, p, &c->field);
+	uint64_t v;
+
+	if (!at)
+		return false;
+	v = load(at, c->field.width, l->big_endian);
+	switch (c->op) {
+	case MDBUS_OP_EQ:
+		return v == c->value[0];
+	case MDBUS_OP_NE:
+		return v != c->value[0];
+	case MDBUS_OP_ANY_BIT:
+		return (v & c->value[0]) != 0;
+	default:
+		for (unsigned i = 0; i < c->nvalue; i++)
+			if (v == c->value[i])
+				return true;
+		return false;
+	}
+}
+
+/* The rule that gives the packet its event, or NULL.  Marks retransmissions on the way. */
+static inline const struct mdbus_layout_rule *find_rule(const struct mdbus_layout *l, const uint8_t *payload,
+                                                        struct mdbus_packet *p)
+{
+	for (unsigned i = 0; i < l->nrule; i++) {
+		const struct mdbus_layout_rule *r = &l->rule[i];
+		unsigned c = 0;
+
+		while (c < r->ncond && cond_holds(l, payload, p, &r->cond[c]))
+			c++;
+		if (c < r->ncond)
+			continue;
+		if (r->event != MDBUS_EVENT_NONE)
+			return r;
+		p->retrans |= r->retrans;
+	}
+	return NULL;
+}
+
+/* ---- numbers ---- */
+
+static inline void set_next(struct mdbus_packet *p, uint64_t next)
+{
+	p->next_seq = next;
+	p->has_next = 1;
+}
+
+/* What an event that takes no number itself says about the numbering. */
+static void number_event(const struct mdbus_layout *l, const uint8_t *payload, const struct mdbus_layout_rule *r,
+                         struct mdbus_packet *p)
+{
+	const uint8_t *at;
+
+	p->count = 0;
+	p->has_seq = 0;
+	switch (p->event_seq) {
+	case MDBUS_EVENT_SEQ_NEXT:
+		p->has_seq = 1;
+		set_next(p, p->seq);
+		break;
+	case MDBUS_EVENT_SEQ_LAST:
+		p->has_seq = 1;
+		set_next(p, seq_add(l, p->seq, 1));
+		break;
+	case MDBUS_EVENT_SEQ_ZERO:
+		if (p->event == MDBUS_EVENT_RESET || p->event == MDBUS_EVENT_SOS)
+			set_next(p, 1);
+		break;
+	case MDBUS_EVENT_SEQ_FIELD:
+		at = rule_field(l, payload, p, &r->field);
+		if (at)
+			set_next(p, load(at, r->field.width, l->big_endian));
+		break;
+	default:
+		break;
+	}
+}
+
+/* seq and count of a layout that keeps them in its messages, or nowhere: found by walking. */
+static void number_by_walk(const struct mdbus_layout *l, const uint8_t *payload, struct mdbus_packet *p)
+{
+	struct tally t = { 0 };
+
+	if (p->frames)
+		(void)walk(l, payload, p, NULL, UINT32_MAX, &t); /* a malformed message is reported by whoever walks next */
+	p->count = t.n;
+	if (!l->seq.in_message) {
+		p->has_seq = 1;
+		set_next(p, seq_add(l, p->seq, t.n));
+	} else if (t.n) {
+		p->seq = t.first_seq;
+		p->has_seq = 1;
+		set_next(p, seq_add(l, t.last_seq, 1));
+	} else {
+		p->seq = p->pktseq;
+	}
+}
+
+static inline void number_messages(const struct mdbus_layout *l, const uint8_t *payload, struct mdbus_packet *p)
+{
+	if (l->unit == MDBUS_UNIT_PACKET) {
+		p->count = 1;
+		p->has_seq = 1;
+		set_next(p, seq_add(l, p->seq, 1));
+	} else if (l->unit == MDBUS_UNIT_ARRIVAL) {
+		p->count = 1;
+	} else if (l->seq.in_message || p->frames == MDBUS_FRAMES_TO_END) {
+		number_by_walk(l, payload, p);
+	} else {
+		p->count = p->frames;
+		p->has_seq = 1;
+		set_next(p, seq_add(l, p->seq, p->frames));
+	}
+}
+
+/* ---- a packet ---- */
+
+static inline enum mdbus_decode_error read_header(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
+                                                  struct mdbus_packet *p)
+{
+	if (len < l->hdr)
+		return MDBUS_DECODE_BAD_HEADER;
+	p->msgs_off = l->hdr;
+	p->msgs_end = len;
+	if (l->pktlen.width) {
+		int64_t n = (int64_t)load_field(l, payload, &l->pktlen) + l->pktlen.bias;
+
+		if (n < l->hdr || n > (int64_t)len)
+			return MDBUS_DECODE_BAD_LENGTH;
+		p->msgs_end = (uint32_t)n;
+	}
+	if (l->count.width)
+		p->frames = (uint32_t)load_field(l, payload, &l->count);
+	else
+		p->frames = l->msglen.width ? MDBUS_FRAMES_TO_END : 1;
+	if (l->time.width)
+		p->time_ns = load_field(l, payload, &l->time);
+	if (l->pktseq.width)
+		p->pktseq = load_field(l, payload, &l->pktseq);
+	if (l->seq.width)
+		p->seq = l->seq.in_message ? p->pktseq : load_field(l, payload, &l->seq);
+	if (l->nsession)
+		p->session = session_hash(l, payload);
+	return MDBUS_DECODE_OK;
+}
+
+enum mdbus_decode_error mdbus_layout_decode(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
+                                            struct mdbus_packet *out)
+{
+	const struct mdbus_layout_rule *r;
+	enum mdbus_decode_error error;
+
+	*out = (struct mdbus_packet){ 0 };
+	error = read_header(l, payload, len, out);
+	if (error)
+		return error;
+	r = find_rule(l, payload, out);
+	if (r) {
+		out->event = r->event;
+		out->event_seq = r->event_seq;
+		if (r->nomsg)
+			out->frames = 0;
+	}
+	/* A forged count must not move the numbering: there has to be room for the messages, whatever they are. */
+	if (l->end_count && (uint64_t)out->frames * l->msg_min > out->msgs_end - out->msgs_off)
+		return MDBUS_DECODE_BAD_COUNT;
+	if (out->event != MDBUS_EVENT_NONE && out->event != MDBUS_EVENT_UNSEQ && out->event_seq != MDBUS_EVENT_SEQ_COUNTS) {
+		number_event(l, payload, r, out);
+	} else {
+		number_messages(l, payload, out);
+		if (out->event == MDBUS_EVENT_UNSEQ)
+			out->has_seq = out->has_next = 0;
+	}
+	out->no_messages = out->count == 0;
+	return MDBUS_DECODE_OK;
+}
+
+/* ---- names ---- */
+
+const char *mdbus_decode_error_name(enum mdbus_decode_error error)
+{
+	static const char *const names[] = { "", "bad header", "bad length", "bad count" };
+
+	return (unsigned)error < 4 ? names[error] : "unknown";
+}
+
+const char *mdbus_event_name(unsigned event)
+{
+	static const char *const names[] = { "", "heartbeat", "eos", "sos", "reset", "unseq", "ignore" };
+
+	return event < 7 ? names[event] : "unknown";
+}
+
+const char *mdbus_event_seq_name(unsigned event_seq)
+{
+	static const char *const names[] = { "", "next", "last", "counts", "zero", "field", "pktnext", "unknown" };
+
+	return event_seq < 8 ? names[event_seq] : "unknown";
+}
