@@ -34,7 +34,7 @@ endif
 
 have         = $(shell $(PKG_CONFIG) --exists $(1) 2>/dev/null && echo y)
 need        := jansson libconfig nanomsg popt liburing libpcap
-missing     := $(foreach p,$(need),$(if $(call have,$(p)),,$(p)))
+missing     := $(strip $(foreach p,$(need),$(if $(call have,$(p)),,$(p))))
 NEED_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(need) 2>/dev/null)
 NEED_LIBS   := $(shell $(PKG_CONFIG) --libs $(need) 2>/dev/null)
 CPPFLAGS    += $(NEED_CFLAGS)
