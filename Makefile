@@ -68,8 +68,6 @@ test_bins   := $(patsubst tests/%.c,$(B)/tests/%,$(unit_src))
 prog_bins   := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/prog_*.c))
 bench_bins  := $(patsubst tests/%.c,$(B)/tests/%,$(bench_src))
 
-MAKEFLAGS   += --no-print-directory
-
 .PHONY: all help deps-check tests progs objects demo check bench lint install clean
 all: deps-check $(programs) ## the programs, in build/bin
 tests: all $(test_bins) ## the programs and the tests, not run
@@ -82,7 +80,7 @@ help: ## this list
 # What scripts/deps installs, make has to find: so these start make, or a script that does, once more.
 demo: ## show a bus at work and check it: [PCAP=file [LAYOUT=name]] [SECONDS=n] [LOSS=percent] [BACKEND=af_xdp|kernel]
 	@scripts/deps --quiet
-	@+$(MAKE) all
+	@+$(MAKE) --no-print-directory all
 	@+BUILD='$(BUILD)' scripts/demo $(foreach v,PCAP LAYOUT SECONDS LOSS BACKEND,$(call demo_option,$(v)))
 lower        = $(shell echo $(1) | tr A-Z a-z)
 demo_option  = $(if $(filter command environment,$(firstword $(origin $(1)))),--$(call lower,$(1)) '$($(1))')
