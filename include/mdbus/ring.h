@@ -24,6 +24,8 @@
  * the stamp.  The inline copy is ordered before the second CAS the same way.  Readers load the stamp with acquire,
  * copy, fence, and load the stamp again; equal means that no byte they copied was from another record, since every writer
  * changes the stamp before it touches inline bytes and an owner changes it (EXPIRED) before it reuses a frame.
+ * Acquire-release alone does not keep the stores that follow a CAS behind the CAS's own store (aarch64 may let them
+ * pass it), so a release fence stands between each change of a stamp and the stores that it permits.
  *
  * Single-line rings have one producer and nothing to arbitrate: it marks the slot (EMPTY at the new pos), writes, and
  * stamps with plain release stores.
@@ -267,6 +269,7 @@ static inline enum mdbus_publish mdbus_ring_publish(const struct mdbus_ring *r, 
 
 	struct mdbus_pair done = { mdbus_stamp_make(pos, gen, MDBUS_KIND_INLINE, r->line), ref };
 
+	mdbus_fence_release();
 	mdbus_slot_fill(r, slot, bytes, len, rx_ns);
 	MDBUS_HOOK("inline.before");
 #ifdef MDBUS_MUTANT_plain_inline
@@ -275,6 +278,7 @@ static inline enum mdbus_publish mdbus_ring_publish(const struct mdbus_ring *r, 
 	if (!mdbus_cas_pair(&slot->head, &to, done))
 		mdbus_ring_untaint(slot, r->line);
 #endif
+	mdbus_fence_release(); /* the caller may reuse the frame now */
 	MDBUS_HOOK("inline.after");
 	return MDBUS_PUBLISH_INLINE;
 }
@@ -347,24 +351,24 @@ static inline bool mdbus_ring_expire(const struct mdbus_ring *r, uint64_t pos, u
 {
 	struct mdbus_slot *slot = mdbus_ring_slot(r, pos);
 	struct mdbus_pair have = { mdbus_load_relaxed(&slot->head.lo), mdbus_load_relaxed(&slot->head.hi) };
+	bool expired = false;
 
-	for (;;) {
-		if (!mdbus_stamp_is(have.lo, pos, gen) || mdbus_stamp_kind(have.lo) != MDBUS_KIND_REF)
-			return false;
-		if (mdbus_ref_off(have.hi) != off || mdbus_ref_line(have.hi) != r->line)
-			return false;
+	while (!expired && mdbus_stamp_is(have.lo, pos, gen) && mdbus_stamp_kind(have.lo) == MDBUS_KIND_REF &&
+	       mdbus_ref_off(have.hi) == off && mdbus_ref_line(have.hi) == r->line) {
 		uint32_t low = (uint32_t)have.lo & (MDBUS_STAMP_TAINTED | MDBUS_STAMP_LINE_MASK);
 		struct mdbus_pair to = { mdbus_stamp_make(pos, gen, MDBUS_KIND_EXPIRED, low), have.hi };
 
 		MDBUS_HOOK("expire.before");
 #ifdef MDBUS_MUTANT_reuse_before_expire
-		return true;
+		(void)to;
+		expired = true;
+#else
+		expired = mdbus_cas_pair(&slot->head, &have, to);
 #endif
-		if (mdbus_cas_pair(&slot->head, &have, to)) {
-			MDBUS_HOOK("expire.after");
-			return true;
-		}
+		MDBUS_HOOK("expire.after");
 	}
+	mdbus_fence_release(); /* the caller may reuse the frame now */
+	return expired;
 }
 
 /* ---- reading --------------------------------------------------------------------------------------------------- */
@@ -408,8 +412,10 @@ static inline enum mdbus_look mdbus_ring_look(const struct mdbus_ring *r, uint64
 }
 
 /*
- * True if the record seen as `stamp` is still what stands at its slot, so that every byte read since belonged to it.
- * Loads before this call are ordered before the check.
+ * True if every byte read since the record was seen as `stamp` belonged to it.  Loads before this call are ordered before the
+ * check.  False: look again.  It need not be lost: the bytes read by reference while the inline copy was under way
+ * are no longer vouched for when the copy is done, since the frame may have been reused since.
+ * Compared are position, generation and kind; the clearing of a mark changes nothing about a record.
  */
 static inline bool mdbus_ring_still(const struct mdbus_slot *slot, uint64_t stamp)
 {
@@ -418,13 +424,8 @@ static inline bool mdbus_ring_still(const struct mdbus_slot *slot, uint64_t stam
 	(void)stamp;
 	return true;
 #else
-	uint64_t same = ~UINT64_C(0);
-
-	/* clearing a taint changes nothing about a record by reference */
-	if (mdbus_stamp_kind(stamp) == MDBUS_KIND_REF && !(stamp & MDBUS_STAMP_WRITING))
-		same = ~(uint64_t)(MDBUS_STAMP_TAINTED | MDBUS_STAMP_LINE_MASK);
 	mdbus_fence_acquire();
-	return ((mdbus_load_relaxed(&slot->head.lo) ^ stamp) & same) == 0;
+	return (mdbus_load_relaxed(&slot->head.lo) ^ stamp) >> MDBUS_STAMP_KIND_SHIFT == 0;
 #endif
 }
 
