@@ -104,10 +104,26 @@ bool mdbus_gen_find(const struct mdbus_ring_hdr *r, uint64_t pos, struct mdbus_g
 	return false;
 }
 
+/* What stands in a pair now; never halves of two values, so that a process stopped in between is not misled. */
+static struct mdbus_pair settled(const struct mdbus_pair *p)
+{
+	struct mdbus_pair have;
+
+	while (!mdbus_load_pair(p, &have))
+		;
+	return have;
+}
+
+/* How many generations entry `lo` is ahead of gen; both are modulo 2^16. */
+static int ahead(uint64_t lo, uint64_t gen)
+{
+	return (int16_t)(uint16_t)(tag_gen(lo) - (uint16_t)gen);
+}
+
 int mdbus_gen_open(struct mdbus_ring_hdr *r, struct mdbus_gen *g)
 {
 	struct mdbus_pair *open = &r->generation[g->gen % MDBUS_GENERATIONS].open;
-	struct mdbus_pair have = { mdbus_load_acquire(&open->lo), mdbus_load_relaxed(&open->hi) };
+	struct mdbus_pair have = settled(open);
 	struct mdbus_pair to = {
 		TAG(g->gen, g->base),
 		g->first_seq << (SESSION_BITS + FLAG_BITS) | (uint64_t)g->flags << SESSION_BITS | g->session,
@@ -115,11 +131,13 @@ int mdbus_gen_open(struct mdbus_ring_hdr *r, struct mdbus_gen *g)
 	uint64_t hint;
 
 	for (;;) {
-		if (have.lo != 0 && tag_gen(have.lo) == (uint16_t)g->gen) {
+		if (have.lo != 0 && ahead(have.lo, g->gen) == 0) {
 			unpack(g->gen, have, g);
 			break;
 		}
-		if (have.lo != 0 && tag_gen(have.lo) != (uint16_t)(g->gen - MDBUS_GENERATIONS))
+		if (have.lo != 0 && ahead(have.lo, g->gen) > 0)
+			return -ESTALE;
+		if (have.lo != 0 && ahead(have.lo, g->gen) != -(int)MDBUS_GENERATIONS)
 			return -EPROTO;
 		MDBUS_HOOK("gen.open.before");
 		if (mdbus_cas_pair(open, &have, to))
@@ -136,12 +154,13 @@ int mdbus_gen_open(struct mdbus_ring_hdr *r, struct mdbus_gen *g)
 void mdbus_gen_close(struct mdbus_ring_hdr *r, uint64_t gen, uint64_t end)
 {
 	struct mdbus_pair *closed = &r->generation[gen % MDBUS_GENERATIONS].closed;
-	struct mdbus_pair have = { mdbus_load_acquire(&closed->lo), mdbus_load_relaxed(&closed->hi) };
+	struct mdbus_pair have = settled(closed);
 	struct mdbus_gen g;
 
 	if (!mdbus_gen_get(r, gen, &g) || !mdbus_gen_account(r, &g))
 		return;
-	while (have.lo == 0 || tag_gen(have.lo) != (uint16_t)gen) {
+	/* a later generation may have taken the entry: then this one ended long ago */
+	while (have.lo == 0 || ahead(have.lo, gen) < 0) {
 		struct mdbus_pair to = { TAG(gen, end), g.skipped << 16 | (g.epoch & 0xffffu) };
 
 		MDBUS_HOOK("gen.close.before");

@@ -46,7 +46,8 @@ bool mdbus_gen_find(const struct mdbus_ring_hdr *r, uint64_t pos, struct mdbus_g
 
 /*
  * Open generation g->gen as *g says unless another line already has; *g is what stands in the table afterwards.
- * 0, or -EPROTO if the table's entry is neither older nor this one (damaged memory).  Lines only.
+ * 0; -ESTALE if the table has gone on beyond it (this process was stopped for long: go by mdbus_gen_newest);
+ * -EPROTO if the entry is of no generation that can be there (damaged memory).  Lines only.
  * Killed inside: the generation is open or not; the hint `gen` may lag by one, which every reader of it allows for.
  */
 int mdbus_gen_open(struct mdbus_ring_hdr *r, struct mdbus_gen *g);
