@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shape.c - sizes and first contents of segments; see shape.h.
+ *
+ * Tables start on cache lines, frames on 4 KiB pages (what AF_XDP asks of a UMEM).
+ */
+#include "shape.h"
+#include "key.h"
+
+static uint64_t aligned(uint64_t off, uint64_t to)
+{
+	return (off + to - 1u) & ~(to - 1u);
+}
+
+size_t mdbus_shape_bus_size(uint32_t nchannel)
+{
+	return sizeof(struct mdbus_bus_hdr) + nchannel * sizeof(struct mdbus_channel_desc);
+}
+
+static uint64_t slots_off(void)
+{
+	return aligned(sizeof(struct mdbus_ring_hdr), 4096u);
+}
+
+size_t mdbus_shape_ring_size(const struct mdbus_channel_desc *c)
+{
+	return slots_off() + c->depth * c->slot_size;
+}
+
+void mdbus_shape_ring_init(struct mdbus_ring_hdr *r, const struct mdbus_channel_desc *c)
+{
+	r->depth = c->depth;
+	r->slot_size = c->slot_size;
+	r->timed = c->timed;
+	r->ordered = c->ordered;
+	r->nline = (uint32_t)__builtin_popcount(c->line_mask);
+	r->single_line = r->nline == 1u;
+	r->slots_off = slots_off();
+}
+
+static uint64_t channels_off(void)
+{
+	return aligned(sizeof(struct mdbus_arena_hdr), MDBUS_CACHE_LINE);
+}
+
+static uint64_t frames_off(uint32_t nchannel)
+{
+	return aligned(channels_off() + nchannel * sizeof(struct mdbus_line_channel), 4096u);
+}
+
+size_t mdbus_shape_arena_size(const struct mdbus_line_desc *l, uint32_t nchannel)
+{
+	return frames_off(nchannel) + (uint64_t)l->frames * l->frame_size;
+}
+
+void mdbus_shape_arena_init(struct mdbus_arena_hdr *a, const struct mdbus_line_desc *l, uint32_t line, uint32_t nchannel)
+{
+	a->line = line;
+	a->nchannel = nchannel;
+	a->frame_size = l->frame_size;
+	a->nframes = l->frames;
+	a->channels_off = channels_off();
+	a->frames_off = frames_off(nchannel);
+}
+
+size_t mdbus_shape_seat_size(void)
+{
+	return sizeof(struct mdbus_seat_hdr);
+}
+
+static uint64_t buckets_off(void)
+{
+	return aligned(sizeof(struct mdbus_keys_hdr), 4096u);
+}
+
+size_t mdbus_shape_keys_size(const struct mdbus_channel_desc *c)
+{
+	return buckets_off() + mdbus_keys_buckets(c->key_window) * MDBUS_KEY_WAYS * sizeof(struct mdbus_pair);
+}
+
+void mdbus_shape_keys_init(struct mdbus_keys_hdr *k, const struct mdbus_channel_desc *c)
+{
+	k->nbuckets = mdbus_keys_buckets(c->key_window);
+	k->age_ns = c->key_age_ns;
+	k->buckets_off = buckets_off();
+}

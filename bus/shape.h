@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shape.h - how large each segment of a bus is and how its header starts out.
+ *
+ * One place says where the parts of a segment lie; mdbusd uses it to make a bus, tests use it to make one without a
+ * daemon.  The init functions expect zeroed memory that begins with a filled-in mdbus_segment_hdr (mdbus_segment_create)
+ * and write only the fields "fixed at creation".  Killed inside: the segment has no magic yet and is swept.
+ */
+#ifndef MDBUS_SHAPE_H
+#define MDBUS_SHAPE_H
+
+#include <mdbus/abi.h>
+#include <stddef.h>
+
+size_t mdbus_shape_bus_size(uint32_t nchannel);
+
+size_t mdbus_shape_ring_size(const struct mdbus_channel_desc *c);
+void mdbus_shape_ring_init(struct mdbus_ring_hdr *r, const struct mdbus_channel_desc *c);
+
+size_t mdbus_shape_arena_size(const struct mdbus_line_desc *l, uint32_t nchannel);
+void mdbus_shape_arena_init(struct mdbus_arena_hdr *a, const struct mdbus_line_desc *l, uint32_t line, uint32_t nchannel);
+
+size_t mdbus_shape_seat_size(void);
+
+size_t mdbus_shape_keys_size(const struct mdbus_channel_desc *c);
+void mdbus_shape_keys_init(struct mdbus_keys_hdr *k, const struct mdbus_channel_desc *c);
+
+#endif
