@@ -21,6 +21,7 @@
 	X(bad_length, "malformed: a packet or message length that runs outside the payload")       \
 	X(bad_count, "malformed: message count disagrees with the messages present")               \
 	X(key_unknown, "packet's key bytes match no channel of its group and port")                \
+	X(wrong_queue, "feed packets that came on another NIC queue than the line's: the kernel got them") \
 	X(nic_dropped, "dropped by the NIC queue or socket for want of room")                      \
 	X(ring_full, "dropped because the receive ring was full")                                  \
 	X(fill_empty, "times the queue found no free frame to receive into")                       \

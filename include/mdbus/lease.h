@@ -5,7 +5,11 @@
  * The wire protocol is one fixed-size request and one reply per lease over a SOCK_SEQPACKET socket
  * (RUN_DIR/mdbusd.sock).  mdbusd takes the caller's identity from the socket (SO_PEERCRED, SO_PEERPIDFD), never from a
  * message, and answers with descriptors, so a process gets exactly the access its role has: read-only descriptors for
- * what it may only read.  A lease ends when its process ends, however it ends; the socket may be closed meanwhile.
+ * what it may only read.  A lease belongs to the process that connected, and ends when that process ends, however it ends,
+ * or gives it back from any connection of its own; the socket of the lease is closed as soon as everything has come.
+ *
+ *	LINE lease: bus, seats, other arenas read-only; rings, keys, own arena read-write
+ *	SEAT lease: bus, rings, arenas read-only; own seat read-write
  */
 #ifndef MDBUS_LEASE_H
 #define MDBUS_LEASE_H
@@ -37,7 +41,7 @@ struct mdbus_lease_fd {
 /* A reply may come as several messages; `left` counts the descriptors that are still to come after this one. */
 struct mdbus_lease_reply {
 	uint32_t magic, version;
-	int32_t status; /* 0 or -errno; then `error` says why and what to do */
+	int32_t status; /* 0 or -errno; then `error` says why and what to do.  -EAGAIN: its last holder is just dying, ask again */
 	uint32_t id;
 	uint32_t index; /* line or seat number */
 	uint32_t nfd, left, pad;
@@ -61,24 +65,31 @@ struct mdbus_bus {
 	uint32_t role;     /* enum mdbus_lease_op of the lease */
 	uint32_t index;    /* own line or seat number */
 	uint32_t lease_id;
-	int sock;          /* to mdbusd, -1: closed */
+	uint32_t pad;
 	char error[512];   /* why the last call failed and what to do about it */
 };
 
-/* RUN_DIR: $MDBUS_RUN_DIR, else /run/mdbus for root, else $XDG_RUNTIME_DIR/mdbus, else /tmp/mdbus-UID.  Static storage. */
+/*
+ * RUN_DIR: $MDBUS_RUN_DIR, else /run/mdbus for root, else $XDG_RUNTIME_DIR/mdbus, else /tmp/mdbus-UID.  Static storage, set
+ * by the first call.
+ */
 const char *mdbus_run_dir(void);
 
 /*
  * Ask mdbusd for a lease and map everything it lends.  name: the line's name, or what the subscriber calls itself.
  * Waits up to wait_ms for mdbusd to answer (it may be restarting) and for a line whose last holder is being reclaimed.
  * Returns 0, or -errno with bus->error set: -ENOENT no such bus or line, -EBUSY taken (by whom is in error),
- * -EACCES role not allowed, -ECONNREFUSED no mdbusd, -ENOSPC no seat left.
- * The bus stays mapped and usable whatever becomes of mdbusd.
+ * -EACCES role not allowed, -ECONNREFUSED no mdbusd, -ENOSPC no seat left, -EPROTO and its like: a segment is not what it
+ * should be.  An mdbusd that is there gets at least a second to answer.  On failure nothing is mapped and the lease is
+ * given back.  The bus stays mapped and usable whatever becomes of mdbusd.  Killed inside: mdbusd takes the lease back.
  */
 int mdbus_bus_attach(struct mdbus_bus *bus, const char *bus_name, enum mdbus_lease_op role, const char *name,
                      int wait_ms);
 
-/* Give the lease back and unmap.  A process that just exits is reclaimed as well; this is only faster. */
+/*
+ * Give the lease back and unmap; waits for mdbusd at most a second.  A process that just exits is reclaimed as well; this is
+ * for one that goes on.  Harmless on a bus that is not attached.
+ */
 void mdbus_bus_detach(struct mdbus_bus *bus);
 
 static inline struct mdbus_ring_hdr *mdbus_bus_ring(const struct mdbus_bus *bus, uint32_t channel)

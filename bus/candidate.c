@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * candidate.c - packets that do not continue a line's stream: late ones, restarts, jumps, new sessions, forgeries.
+ *
+ * A packet that is behind is first offered like any other: mostly it is a duplicate or fills a hole, and nothing more is to be
+ * said.  What remains, together with everything that is too far ahead or of another session, is a candidate: kept in its frame
+ * until enough packets in a row continue it.  It must also be proven to be something new: a number or session that cannot
+ * be old, or bytes that differ from what is published under its number.  So a burst of plain duplicates, which continue each
+ * other just as well, is never taken for a restart.
+ */
+#include "channel.h"
+
+#define PATIENCE 16u /* ordinary packets that may come between the packets of a candidate */
+#define POS_MASK ((UINT64_C(1) << 48) - 1u)
+
+static void drop_candidate(struct mdbus_channel *c, uint32_t current_frame)
+{
+	struct mdbus_candidate *a = &c->candidate;
+
+	for (uint32_t i = 0; i < a->held; i++) {
+		uint32_t frame = mdbus_holds_frame(c->holds, a->chunk[i].off);
+
+		if (--c->holds->refs[frame] == 0 && frame != current_frame)
+			c->holds->loose[c->holds->nloose++] = frame;
+	}
+	a->count = a->held = 0;
+	mdbus_store_relaxed(&c->mine->candidate_seq, 0);
+}
+
+void mdbus_candidate_age(struct mdbus_channel *c)
+{
+	if (--c->candidate.patience != 0)
+		return;
+	mdbus_count(&c->mine->count.out_of_window, c->candidate.count);
+	drop_candidate(c, UINT32_MAX);
+}
+
+/* True if generation g may hold the numbers first..next of a session. */
+static bool fits(const struct mdbus_channel *c, const struct mdbus_gen *g, uint64_t session, uint64_t first, uint64_t next)
+{
+	struct mdbus_gen after;
+	uint64_t end = g->base + (next - g->first_seq);
+
+	if (g->session != mdbus_gen_session(session) || first < g->first_seq || next - g->first_seq > POS_MASK - g->base)
+		return false;
+	if (mdbus_gen_get(c->ring.hdr, g->gen + 1, &after))
+		return end <= after.base;
+	return end <= (c->resolver.head > g->base ? c->resolver.head : g->base) + c->desc.window;
+}
+
+/* This line goes over to generation g: say where it left the old one, then where it is. */
+static void move_to(struct mdbus_channel *c, const struct mdbus_gen *g, uint64_t session, uint64_t first)
+{
+	struct mdbus_gen next;
+
+	if (c->gen.gen != 0) {
+		uint64_t at = c->gen.base + (c->next_seq - c->gen.first_seq);
+
+		mdbus_store_release(&c->mine->left[c->gen.gen % 4u], c->gen.gen << 48 | at);
+		mdbus_count(g->flags & MDBUS_GEN_JUMPED ? &c->mine->count.jumps : &c->mine->count.restarts, 1u);
+	}
+	c->gen = *g;
+	c->session = session;
+	c->next_seq = first;
+	c->reset_hint = false;
+	c->stranded = 0;
+	c->gen_hint = mdbus_load_acquire(&c->ring.hdr->gen);
+	c->limit = mdbus_gen_get(c->ring.hdr, g->gen + 1, &next) ? next.base : POS_MASK;
+	MDBUS_HOOK("move.before");
+	mdbus_channel_progress(c);
+	MDBUS_HOOK("move.after");
+	c->resolver.open = true;
+}
+
+/* A position beyond everything that any line may still publish in the generations there are. */
+static uint64_t fresh_base(const struct mdbus_channel *c)
+{
+	uint64_t base = c->resolver.head > c->desc.depth ? c->resolver.head : c->desc.depth;
+
+	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
+		const struct mdbus_arena_hdr *a = c->bus->arena[k].base;
+
+		if (!(c->desc.line_mask >> k & 1u) || a == NULL)
+			continue;
+		const struct mdbus_line_channel *lc =
+			(const struct mdbus_line_channel *)(const void *)((const uint8_t *)a + a->channels_off) + c->index;
+		uint64_t at = mdbus_load_acquire(&lc->progress) & POS_MASK;
+
+		if (at > base)
+			base = at;
+	}
+	return base + c->desc.depth / 8u;
+}
+
+/* Open the generation after the newest one for numbers from `first` on, or take the one that another line just opened. */
+static bool open_next(struct mdbus_channel *c, uint64_t session, uint64_t first, bool jump)
+{
+	uint64_t newest = mdbus_gen_newest(c->ring.hdr), room = c->desc.reorder_window;
+	struct mdbus_gen g = {
+		.gen = newest + 1,
+		.base = fresh_base(c),
+		.first_seq = first,
+		.session = mdbus_gen_session(session),
+	};
+
+	if (jump) {
+		g.flags = MDBUS_GEN_JUMPED;
+		g.first_seq -= first - c->next_seq < room ? first - c->next_seq : room;
+	} else if (first > 1 && first <= room + 1u) {
+		g.first_seq = 1; /* so near the start that the numbers before it are missing, not history */
+	} else if (first > 1) {
+		g.first_seq = first - room;
+		g.flags = MDBUS_GEN_MIDSTREAM;
+	}
+	if (g.base > POS_MASK - c->desc.depth || mdbus_gen_open(c->ring.hdr, &g) != 0)
+		return false;
+	if (!fits(c, &g, session, first, first))
+		return false;
+	move_to(c, &g, session, first);
+	return true;
+}
+
+/* Find the generation that other lines have already opened for these numbers: the first one after `after`. */
+static bool adopt(struct mdbus_channel *c, uint64_t after, uint64_t session, uint64_t first, uint64_t next)
+{
+	uint64_t newest = mdbus_gen_newest(c->ring.hdr);
+	struct mdbus_gen g;
+
+	for (uint64_t gen = after + 1; gen <= newest; gen++) {
+		if (!mdbus_gen_get(c->ring.hdr, gen, &g) || !fits(c, &g, session, first, next))
+			continue;
+		move_to(c, &g, session, first);
+		return true;
+	}
+	return false;
+}
+
+/* Another line is waiting for agreement on about the same numbers. */
+static bool other_agrees(const struct mdbus_channel *c, const struct mdbus_candidate *a)
+{
+	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
+		const struct mdbus_arena_hdr *h = c->bus->arena[k].base;
+
+		if (k == c->line || !(c->desc.line_mask >> k & 1u) || h == NULL)
+			continue;
+		const struct mdbus_line_channel *lc =
+			(const struct mdbus_line_channel *)(const void *)((const uint8_t *)h + h->channels_off) + c->index;
+		uint64_t seq = mdbus_load_relaxed(&lc->candidate_seq);
+
+		if (seq != 0 && mdbus_load_relaxed(&lc->candidate_session) == a->session &&
+		    seq - 1u - a->first + c->desc.window <= 2u * c->desc.window)
+			return true;
+	}
+	return false;
+}
+
+/* Publish what was kept back, now that it has a place. */
+static void replay(struct mdbus_channel *c, uint64_t now_ns)
+{
+	struct mdbus_candidate *a = &c->candidate;
+
+	for (uint32_t i = 0; i < a->held; i++) {
+		struct mdbus_packet d;
+
+		if (mdbus_layout_decode(&c->desc.layout, a->chunk[i].bytes, a->chunk[i].len, &d) == MDBUS_DECODE_OK &&
+		    d.seq >= c->gen.first_seq)
+			mdbus_channel_publish(c, &a->chunk[i], &d, now_ns);
+	}
+	if (a->next > c->next_seq) {
+		c->next_seq = a->next;
+		mdbus_channel_progress(c);
+	}
+}
+
+/* The candidate is true: give it a place and publish it. */
+static void accept(struct mdbus_channel *c, uint32_t current_frame, uint64_t now_ns)
+{
+	struct mdbus_candidate *a = &c->candidate;
+	bool jump = c->gen.gen != 0 && a->session == c->session && a->first > c->next_seq;
+	uint64_t span = a->next - (jump ? c->next_seq : a->next);
+	bool moved = adopt(c, c->gen.gen, a->session, a->first, a->next);
+
+	/* a jump that the ring has room for needs no new generation: the numbers between become gaps one by one */
+	if (!moved && jump && span <= c->desc.window)
+		moved = true;
+	if (!moved)
+		moved = open_next(c, a->session, a->first, jump);
+	if (moved)
+		replay(c, now_ns);
+	drop_candidate(c, current_frame);
+}
+
+static bool wraps(const struct mdbus_channel *c, uint64_t first)
+{
+	uint32_t bits = c->desc.layout.seq.width * 8u;
+
+	return c->desc.layout.wrap == MDBUS_WRAP_MAX_TO_1 && bits < 64u && first == 1 &&
+	       c->next_seq == UINT64_C(1) << bits;
+}
+
+/* The packet continues what the candidate has so far, in order or nearly so. */
+static bool continues(const struct mdbus_channel *c, const struct mdbus_candidate *a, uint64_t session, uint64_t first)
+{
+	uint64_t near = c->desc.reorder_window;
+
+	return a->session == session && first - a->next + near <= near + c->desc.window;
+}
+
+static void hold(struct mdbus_channel *c, const struct mdbus_chunk *p, const struct mdbus_packet *d, uint64_t first,
+                 uint64_t next, bool proven, uint64_t now_ns)
+{
+	struct mdbus_candidate *a = &c->candidate;
+	uint32_t frame = mdbus_holds_frame(c->holds, p->off);
+
+	if (a->count != 0 && (!continues(c, a, d->session, first) || a->held == MDBUS_AGREE_MAX)) {
+		mdbus_count(&c->mine->count.out_of_window, a->count);
+		drop_candidate(c, frame);
+	}
+	if (a->count == 0)
+		*a = (struct mdbus_candidate){ .session = d->session, .first = first, .next = next };
+	a->patience = PATIENCE;
+	a->count++;
+	a->proven |= proven;
+	if (first < a->first)
+		a->first = first;
+	if (next > a->next)
+		a->next = next;
+	if (!d->no_messages) {
+		a->chunk[a->held++] = *p;
+		c->holds->refs[frame]++;
+	}
+	bool agreed = a->count >= c->desc.agree_packets || c->reset_hint || wraps(c, first) || other_agrees(c, a);
+
+	mdbus_store_relaxed(&c->mine->candidate_session, a->session);
+	mdbus_store_relaxed(&c->mine->candidate_seq, a->first + 1u);
+	if (a->proven && agreed)
+		accept(c, frame, now_ns);
+}
+
+/* A line that is nowhere yet, or lost: the generation its numbers belong to, without more ado if there is one. */
+static bool find_place(struct mdbus_channel *c, uint64_t session, uint64_t first, uint64_t next)
+{
+	uint64_t newest = mdbus_gen_newest(c->ring.hdr);
+
+	mdbus_resolver_advance(&c->resolver);
+	if (newest == 0)
+		return open_next(c, session, first, false);
+	return adopt(c, newest - 1u, session, first, next) || (newest > 1 && adopt(c, newest - 2u, session, first, next));
+}
+
+/* A packet behind this line's newest number.  True: nothing more is to be said about it. */
+static bool offer_behind(struct mdbus_channel *c, const struct mdbus_chunk *p, const struct mdbus_packet *d,
+                         uint64_t first, uint64_t now_ns, bool *proven, enum mdbus_decode_error *err)
+{
+	struct mdbus_message m;
+	uint32_t n = 0;
+	uint64_t won = c->mine->count.won;
+
+	if (first < c->gen.first_seq) {
+		*proven = true;
+		return false;
+	}
+	mdbus_count(&c->mine->count.out_of_order, 1u);
+	if (d->no_messages)
+		return false;
+	mdbus_layout_messages(&c->desc.layout, p->bytes, p->len, d, &m, 1, &n);
+	if (n == 0)
+		return true;
+	uint64_t pos = c->gen.base + (m.seq - c->gen.first_seq);
+	int same = mdbus_channel_compare(c, pos, c->gen.gen, p->bytes + m.off, m.len);
+
+	if (same == 0 || same == -2) {
+		*proven = true; /* other bytes than these are published there, or the ring is long past it */
+		return false;
+	}
+	*err = mdbus_channel_publish(c, p, d, now_ns);
+	return same == 1 || c->mine->count.won != won;
+}
+
+enum mdbus_decode_error mdbus_candidate_packet(struct mdbus_channel *c, const struct mdbus_chunk *p,
+                                               const struct mdbus_packet *d, uint64_t now_ns)
+{
+	uint64_t first = 0, next = 0;
+	bool proven = true;
+	enum mdbus_decode_error err = MDBUS_DECODE_OK;
+
+	mdbus_packet_range(d, &first, &next);
+	if (next > MDBUS_SEQ_MAX) {
+		mdbus_count(&c->mine->count.out_of_window, 1u);
+		return MDBUS_DECODE_OK;
+	}
+	if (c->gen.gen == 0 && find_place(c, d->session, first, next))
+		return mdbus_channel_publish(c, p, d, now_ns);
+	if (c->gen.gen != 0 && d->session == c->session) {
+		uint64_t end = c->gen.base + (next - c->gen.first_seq);
+
+		if (first < c->next_seq) {
+			proven = false;
+			if (offer_behind(c, p, d, first, now_ns, &proven, &err))
+				return err;
+		} else {
+			/* ahead: the head may have moved on since this line last looked */
+			mdbus_resolver_tick(&c->resolver, now_ns);
+			if (end < c->resolver.head + c->desc.window) {
+				mdbus_count(&c->mine->count.line_gaps, first - c->next_seq);
+				return mdbus_channel_publish(c, p, d, now_ns);
+			}
+		}
+	}
+	hold(c, p, d, first, next, proven, now_ns);
+	return err;
+}
+
+void mdbus_channel_flush(struct mdbus_channel *c, uint64_t now_ns)
+{
+	if (c->candidate.count != 0 && c->candidate.proven)
+		accept(c, UINT32_MAX, now_ns);
+}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "channel.h"
+
+#include <errno.h>
+
+#define POS_MASK  ((UINT64_C(1) << 48) - 1u)
+#define LOOKAHEAD 4u /* slots fetched for write ahead of use */
+#define STRANDED_MAX 256u /* messages in a row that came too late before a line looks for its place again */
+
+int mdbus_channel_init(struct mdbus_channel *c, const struct mdbus_bus *bus, uint32_t index, uint32_t line,
+                       struct mdbus_holds *holds)
+{
+	struct mdbus_arena_hdr *arena = mdbus_bus_arena(bus, line);
+
+	*c = (struct mdbus_channel){
+		.ring = mdbus_ring_view(mdbus_bus_ring(bus, index), line),
+		.bus = bus,
+		.index = index,
+		.line = line,
+		.desc = bus->dir->channel[index],
+		.mine = (struct mdbus_line_channel *)(void *)((uint8_t *)arena + arena->channels_off) + index,
+		.holds = holds,
+		.limit = POS_MASK,
+	};
+	if (mdbus_layout_check(&c->desc.layout) != 0 || c->desc.window > c->desc.depth / 2 ||
+	    c->desc.depth != c->ring.mask + 1u)
+		return -EINVAL;
+	if (c->desc.agree_packets == 0)
+		c->desc.agree_packets = 1;
+	if (c->desc.agree_packets > MDBUS_AGREE_MAX)
+		c->desc.agree_packets = MDBUS_AGREE_MAX;
+	c->compare = c->desc.compare_every;
+	mdbus_resolver_init(&c->resolver, bus, index, line);
+	if (!c->desc.ordered) {
+		if (bus->keys[index].base == NULL)
+			return -EINVAL;
+		c->keys = mdbus_keys_view(bus->keys[index].base);
+	}
+	return 0;
+}
+
+/* The position of a number of this line's generation. */
+static inline uint64_t position(const struct mdbus_channel *c, uint64_t seq)
+{
+	return c->gen.base + (seq - c->gen.first_seq);
+}
+
+int mdbus_channel_compare(const struct mdbus_channel *c, uint64_t pos, uint64_t gen, const uint8_t *bytes, uint32_t len)
+{
+	const struct mdbus_slot *slot = mdbus_ring_slot(&c->ring, pos);
+	uint64_t stamp, ref;
+	enum mdbus_look look = mdbus_ring_look(&c->ring, pos, gen, &stamp, &ref);
+
+	if (look != MDBUS_LOOK_RECORD)
+		return look == MDBUS_LOOK_LAPPED ? -2 : -1;
+	if (mdbus_stamp_kind(stamp) != MDBUS_KIND_REF && mdbus_stamp_kind(stamp) != MDBUS_KIND_INLINE)
+		return -1;
+	uint32_t line = mdbus_ref_line(ref);
+	const struct mdbus_region *arena = line < MDBUS_LINES_MAX ? &c->bus->arena[line] : NULL;
+	const uint8_t *have = mdbus_ring_bytes(&c->ring, slot, stamp, ref, arena ? arena->base : NULL,
+	                                       arena ? arena->size : 0);
+
+	if (have == NULL)
+		return -1;
+	bool same = mdbus_ref_len(ref) == len && memcmp(have, bytes, len) == 0;
+
+	return mdbus_ring_still(slot, stamp) ? same : -1;
+}
+
+/* How long after the published copy this line's came. */
+static void note_lateness(struct mdbus_channel *c, uint64_t pos, uint64_t rx_ns)
+{
+	const struct mdbus_slot *slot = mdbus_ring_slot(&c->ring, pos);
+	struct mdbus_arena_hdr *mine = mdbus_bus_arena(c->bus, c->line);
+	uint64_t stamp, ref, won_ns = 0;
+
+	if (c->ring.time_bytes == 0 || mdbus_ring_look(&c->ring, pos, c->gen.gen, &stamp, &ref) != MDBUS_LOOK_RECORD)
+		return;
+	if (mdbus_stamp_kind(stamp) != MDBUS_KIND_INLINE || mdbus_ref_line(ref) == c->line)
+		return;
+	__builtin_memcpy(&won_ns, slot->bytes, sizeof(won_ns));
+	if (mdbus_ring_still(slot, stamp) && rx_ns >= won_ns)
+		mdbus_hist_add(&mine->lateness, rx_ns - won_ns);
+}
+
+/* Compare every n-th duplicate with the copy that was published. */
+static void sample_mismatch(struct mdbus_channel *c, uint64_t pos, const uint8_t *bytes, uint32_t len)
+{
+	if (c->desc.compare_every == 0 || --c->compare != 0)
+		return;
+	c->compare = c->desc.compare_every;
+	if (mdbus_channel_compare(c, pos, c->gen.gen, bytes, len) == 0)
+		mdbus_count(&c->mine->count.mismatched, 1u);
+}
+
+struct tally {
+	uint32_t won, duplicates, late, inlined, by_ref;
+};
+
+/* Offer one message to the ring and count what became of it. */
+static inline void offer(struct mdbus_channel *c, const struct mdbus_chunk *p, const struct mdbus_message *m,
+                         uint64_t pos, uint32_t flags, struct tally *t)
+{
+	const uint8_t *bytes = p->bytes + m->off;
+	uint64_t off = p->off + m->off;
+	enum mdbus_publish r;
+
+	if (pos >= c->limit || pos < c->gen.base) {
+		t->late++;
+		return;
+	}
+	if (c->ring.hdr->single_line)
+		r = mdbus_ring_publish_single(&c->ring, pos, c->gen.gen, bytes, off, m->len, p->rx_ns, flags);
+	else
+		r = mdbus_ring_publish(&c->ring, pos, c->gen.gen, bytes, off, m->len, p->rx_ns, flags);
+	switch (r) {
+	case MDBUS_PUBLISH_INLINE:
+		t->won++;
+		t->inlined++;
+		break;
+	case MDBUS_PUBLISH_REF:
+		t->won++;
+		t->by_ref++;
+		mdbus_holds_add(c->holds, c->index, pos, c->gen.gen, off);
+		break;
+	case MDBUS_PUBLISH_DUPLICATE:
+		if (t->duplicates++ == 0)
+			note_lateness(c, pos, p->rx_ns);
+		sample_mismatch(c, pos, bytes, m->len);
+		break;
+	case MDBUS_PUBLISH_LATE:
+		t->late++;
+		break;
+	}
+}
+
+static void count(struct mdbus_channel *c, const struct tally *t, uint32_t n)
+{
+	mdbus_count(&c->mine->count.messages, n);
+	mdbus_count(&c->mine->count.won, t->won);
+	mdbus_count(&c->mine->count.duplicates, t->duplicates);
+	mdbus_count(&c->mine->count.late, t->late);
+	mdbus_count(&c->mine->count.inlined, t->inlined);
+	mdbus_count(&c->mine->count.by_ref, t->by_ref);
+}
+
+enum mdbus_decode_error mdbus_channel_publish(struct mdbus_channel *c, const struct mdbus_chunk *p,
+                                              const struct mdbus_packet *d, uint64_t now_ns)
+{
+	static _Thread_local struct mdbus_message m[MDBUS_MESSAGES_MAX];
+	uint32_t n = 0, flags = d->retrans ? MDBUS_REF_RETRANS : 0;
+	enum mdbus_decode_error err = MDBUS_DECODE_OK;
+	uint64_t top = c->next_seq;
+	struct tally t = { 0 };
+
+	if (!d->no_messages)
+		err = mdbus_layout_messages(&c->desc.layout, p->bytes, p->len, d, m, MDBUS_MESSAGES_MAX, &n);
+	if (n > 0 && position(c, m[n - 1u].seq) >= c->resolver.head + c->desc.window)
+		mdbus_resolver_force(&c->resolver, now_ns, position(c, m[n - 1u].seq) + 1u - c->desc.window);
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t pos = position(c, m[i].seq);
+
+		mdbus_ring_prefetch_write(&c->ring, pos + LOOKAHEAD);
+		if (m[i].seq - c->gen.first_seq > POS_MASK - c->gen.base || m[i].len > MDBUS_MESSAGE_MAX ||
+		    mdbus_holds_full(c->holds)) {
+			t.late++;
+			continue;
+		}
+		offer(c, p, &m[i], pos, flags, &t);
+		if (m[i].seq >= top)
+			top = m[i].seq + 1u;
+	}
+	count(c, &t, n);
+	if (top > c->next_seq || (err == MDBUS_DECODE_OK && d->has_next && d->next_seq > c->next_seq)) {
+		c->next_seq = d->has_next && d->next_seq > top && d->next_seq - top <= c->desc.window ? d->next_seq : top;
+		mdbus_store_relaxed(&c->mine->count.last_seq, c->next_seq - 1u);
+		mdbus_channel_progress(c);
+	}
+	if (n > 0 && t.late == 0 && m[n - 1u].seq - m[0].seq == n - 1u)
+		mdbus_resolver_note(&c->resolver, position(c, m[0].seq), n);
+	else if (c->resolver.head < c->gen.base + (c->next_seq - c->gen.first_seq))
+		c->resolver.open = true;
+	mdbus_store_release(&c->mine->head, c->resolver.head);
+	c->stranded = t.late == n ? c->stranded + n : 0;
+	if (c->stranded > STRANDED_MAX)
+		c->gen.gen = 0; /* this line missed a restart altogether: let the next packet find its place afresh */
+	return err;
+}
+
+/* Another line may have opened a generation: this one's positions end where that one's begin. */
+static void look_for_limit(struct mdbus_channel *c)
+{
+	struct mdbus_gen next;
+
+	c->gen_hint = mdbus_load_acquire(&c->ring.hdr->gen);
+	c->limit = mdbus_gen_get(c->ring.hdr, c->gen.gen + 1, &next) ? next.base : POS_MASK;
+}
+
+static void count_event(struct mdbus_channel *c, const struct mdbus_packet *d)
+{
+	switch (d->event) {
+	case MDBUS_EVENT_HEARTBEAT:
+		mdbus_count(&c->mine->count.heartbeats, 1u);
+		break;
+	case MDBUS_EVENT_EOS:
+		mdbus_count(&c->mine->count.ended, 1u);
+		break;
+	case MDBUS_EVENT_UNSEQ:
+		mdbus_count(&c->mine->count.unsequenced, 1u);
+		break;
+	case MDBUS_EVENT_RESET:
+		c->reset_hint = true;
+		break;
+	default:
+		break;
+	}
+	if (d->retrans)
+		mdbus_count(&c->mine->count.retransmitted, 1u);
+}
+
+enum mdbus_decode_error mdbus_channel_packet(struct mdbus_channel *c, const struct mdbus_chunk *p, uint64_t now_ns)
+{
+	struct mdbus_packet d;
+	enum mdbus_decode_error err = mdbus_layout_decode(&c->desc.layout, p->bytes, p->len, &d);
+	uint64_t first, next;
+
+	if (err != MDBUS_DECODE_OK)
+		return err;
+	if (d.event != MDBUS_EVENT_NONE || d.retrans)
+		count_event(c, &d);
+	if (!c->desc.ordered)
+		return mdbus_keyed_packet(c, p, &d, now_ns);
+	if (!mdbus_packet_range(&d, &first, &next))
+		return MDBUS_DECODE_OK;
+	if (mdbus_load_relaxed(&c->ring.hdr->gen) != c->gen_hint)
+		look_for_limit(c);
+
+	uint64_t ahead = first - c->next_seq;
+	bool ordinary = c->gen.gen != 0 && d.session == c->session && next <= MDBUS_SEQ_MAX;
+
+#ifndef MDBUS_MUTANT_no_window
+	ordinary = ordinary && (ahead == 0 || position(c, next) < c->resolver.head + c->desc.window);
+#endif
+	if (!ordinary || (int64_t)ahead < 0)
+		return mdbus_candidate_packet(c, p, &d, now_ns);
+	if (c->candidate.count != 0)
+		mdbus_candidate_age(c);
+	if (ahead != 0)
+		mdbus_count(&c->mine->count.line_gaps, ahead);
+	return mdbus_channel_publish(c, p, &d, now_ns);
+}
+
+bool mdbus_channel_tick(struct mdbus_channel *c, uint64_t now_ns)
+{
+	uint64_t gaps = c->resolver.gaps;
+
+	if (!c->desc.ordered) {
+		mdbus_keys_sweep(&c->keys, now_ns);
+		return false;
+	}
+	mdbus_resolver_tick(&c->resolver, now_ns);
+	if (c->resolver.gaps != gaps)
+		mdbus_count(&c->mine->count.gaps_declared, c->resolver.gaps - gaps);
+	if (c->resolver.head != c->mine->head && c->resolver.gen.gen != 0)
+		mdbus_store_release(&c->mine->head, c->resolver.head);
+	return c->resolver.open;
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * channel.h - arbitration: what one line does with the packets of one channel.
+ *
+ * A packet is decoded by its layout, and each of its messages is offered to the ring at the position its number names; the
+ * ring keeps the first copy (ring.h).  This file decides whether a number is to be believed:
+ *
+ *   the number expected, or ahead within the window     publish
+ *   behind                                              publish too: it is a duplicate, or fills a hole.  A run of packets
+ *                                                       behind whose bytes differ from what is published there (or is
+ *                                                       no longer there to compare) is a restart
+ *   ahead beyond the window                             a jump, once agreed on
+ *   another session                                     a new session, once agreed on
+ *
+ * One forged packet is never believed.  Agreement is `agree_packets` packets in a row that continue each other, or one packet
+ * if another line has gone the same way already.  Packets that wait for agreement are kept back in their frames and
+ * published when it is reached, so a true jump loses nothing.
+ *
+ * A channel object is private to one ingest process and one thread.  It writes the ring, and its line's
+ * mdbus_line_channel in its arena.
+ */
+#ifndef MDBUS_CHANNEL_H
+#define MDBUS_CHANNEL_H
+
+#include <mdbus/layout.h>
+#include <mdbus/lease.h>
+#include <mdbus/ring.h>
+#include "gap.h"
+#include "generation.h"
+#include "holds.h"
+#include "key.h"
+
+#define MDBUS_AGREE_MAX    16u   /* packets kept back at most */
+#define MDBUS_MESSAGES_MAX 2048u /* messages of one packet at most: what a 4 KiB frame can hold */
+
+/* A packet's payload in the line's arena. */
+struct mdbus_chunk {
+	uint64_t off; /* of the payload, from the start of the arena */
+	const uint8_t *bytes;
+	uint32_t len;
+	uint64_t rx_ns;
+};
+
+/* A run of packets that may be a jump or a restart. */
+struct mdbus_candidate {
+	uint32_t count;    /* packets of it so far; 0: none */
+	uint32_t held;     /* of those, kept back in chunk[] */
+	uint32_t patience; /* ordinary packets it still outlives */
+	uint64_t session;
+	uint64_t first;    /* its lowest number */
+	uint64_t next;     /* number it goes on with */
+	bool proven;       /* a packet of it differs from what is published at its number */
+	struct mdbus_chunk chunk[MDBUS_AGREE_MAX];
+};
+
+struct mdbus_channel {
+	struct mdbus_ring ring;
+	const struct mdbus_bus *bus;
+	uint32_t index;
+	uint32_t line;
+	struct mdbus_channel_desc desc; /* a copy: shared memory may be changed under us */
+	struct mdbus_line_channel *mine;
+	struct mdbus_holds *holds;
+	/* where this line is */
+	struct mdbus_gen gen; /* gen.gen 0: nowhere yet */
+	uint64_t session;     /* full hash */
+	uint64_t next_seq;    /* number after the newest one seen */
+	uint64_t limit;       /* positions of this generation end here: base of the next one, or the end of all */
+	uint64_t gen_hint;    /* ring's newest generation when limit was looked up */
+	uint32_t stranded;    /* messages in a row that were all too late */
+	bool reset_hint;      /* the exchange has announced a restart: believe the next one at once */
+	uint32_t compare;     /* duplicates until the next comparison */
+	struct mdbus_resolver resolver;
+	struct mdbus_candidate candidate;
+	struct mdbus_keys keys;
+	uint64_t tail;        /* arrival order: where to look for a free position */
+};
+
+/*
+ * Set up `c` for `line` of an attached bus.  holds outlives it.  0, or -EINVAL if the directory holds nonsense.
+ * Continues where the ring is: a restarted process misses nothing that still comes in.
+ */
+int mdbus_channel_init(struct mdbus_channel *c, const struct mdbus_bus *bus, uint32_t index, uint32_t line,
+                       struct mdbus_holds *holds);
+
+/*
+ * Take one packet.  now_ns is the time of this batch.  0, or the reason why the packet is malformed (its good messages before
+ * the bad one are published).  Afterwards the frame may be reused if and only if nothing holds it (holds.refs).
+ * Killed inside: each message is published or not, each by itself.
+ */
+enum mdbus_decode_error mdbus_channel_packet(struct mdbus_channel *c, const struct mdbus_chunk *p, uint64_t now_ns);
+
+/* Move gaps and ends of sessions on, now that time has passed.  True: call again within a fraction of the gap timeout. */
+bool mdbus_channel_tick(struct mdbus_channel *c, uint64_t now_ns);
+
+/* Publish what is kept back only for want of agreement as a true restart: the source has ended (a file). */
+void mdbus_channel_flush(struct mdbus_channel *c, uint64_t now_ns);
+
+/* ---- between the parts of this module --------------------------------------------------------------------------- */
+
+/* Publish the messages of a decoded packet, all within this line's generation. */
+enum mdbus_decode_error mdbus_channel_publish(struct mdbus_channel *c, const struct mdbus_chunk *p,
+                                              const struct mdbus_packet *d, uint64_t now_ns);
+
+/* 1: the published copy at seq has these bytes; 0: others; -1: nothing there to compare; -2: lapped since. */
+int mdbus_channel_compare(const struct mdbus_channel *c, uint64_t pos, uint64_t gen, const uint8_t *bytes, uint32_t len);
+
+/* A packet that does not continue this line's stream: hold it, take it or drop it (candidate.c). */
+enum mdbus_decode_error mdbus_candidate_packet(struct mdbus_channel *c, const struct mdbus_chunk *p,
+                                               const struct mdbus_packet *d, uint64_t now_ns);
+
+/* An ordinary packet went by. */
+void mdbus_candidate_age(struct mdbus_channel *c);
+
+/* One packet of a channel in arrival order (keyed.c). */
+enum mdbus_decode_error mdbus_keyed_packet(struct mdbus_channel *c, const struct mdbus_chunk *p,
+                                           const struct mdbus_packet *d, uint64_t now_ns);
+
+/* First number, and one past the last, of what a packet is about; false: it says nothing about numbers. */
+static inline bool mdbus_packet_range(const struct mdbus_packet *d, uint64_t *first, uint64_t *next)
+{
+	if (!d->no_messages && d->has_seq) {
+		*first = d->seq;
+		*next = d->seq + d->count;
+		return true;
+	}
+	*first = *next = d->next_seq;
+	return d->has_next;
+}
+
+/* Tell the others how far this line is: after everything below next_seq was published. */
+static inline void mdbus_channel_progress(struct mdbus_channel *c)
+{
+	uint64_t pos = c->gen.base + (c->next_seq - c->gen.first_seq);
+
+	mdbus_store_release(&c->mine->progress, c->gen.gen << 48 | pos);
+}
+
+#endif

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gap.h"
+
+#define DECLARE_MAX 1024u
+#define POS_MASK    ((UINT64_C(1) << 48) - 1u)
+
+static uint16_t word_gen(uint64_t word)
+{
+	return (uint16_t)(word >> 48);
+}
+
+static const struct mdbus_line_channel *line_channel(const struct mdbus_resolver *v, uint32_t line)
+{
+	const struct mdbus_arena_hdr *a = v->bus->arena[line].base;
+
+	if (a == NULL)
+		return NULL;
+	return (const struct mdbus_line_channel *)(const void *)((const uint8_t *)a + a->channels_off) + v->channel;
+}
+
+static bool line_is_live(const struct mdbus_resolver *v, uint32_t line)
+{
+	return mdbus_load_relaxed(&v->bus->dir->line_state[line]) == MDBUS_LINE_UP;
+}
+
+void mdbus_resolver_init(struct mdbus_resolver *v, const struct mdbus_bus *bus, uint32_t channel, uint32_t line)
+{
+	const struct mdbus_channel_desc *d = &bus->dir->channel[channel];
+	uint64_t head = 0, gaps = v->gaps, resets = v->resets;
+
+	*v = (struct mdbus_resolver){
+		.gaps = gaps,
+		.resets = resets,
+		.bus = bus,
+		.channel = channel,
+		.line_mask = d->line_mask,
+		.ring = mdbus_ring_view(mdbus_bus_ring(bus, channel), line),
+		.reorder_window = d->reorder_window,
+		.timeout_ns = d->gap_timeout_ns,
+	};
+	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
+		const struct mdbus_line_channel *c = v->line_mask >> k & 1u ? line_channel(v, k) : NULL;
+		uint64_t h = c ? mdbus_load_acquire(&c->head) : 0;
+
+		if (h > head)
+			head = h;
+	}
+	if (head != 0 && mdbus_gen_find(v->ring.hdr, head, &v->gen))
+		v->head = head;
+}
+
+/* Enter generation gen if it is open. */
+static bool enter(struct mdbus_resolver *v, uint64_t gen)
+{
+	if (!mdbus_gen_get(v->ring.hdr, gen, &v->gen))
+		return false;
+	v->head = v->gen.base;
+	v->leading = (v->gen.flags & MDBUS_GEN_MIDSTREAM) != 0;
+	v->next_open_ns = 0;
+	return true;
+}
+
+void mdbus_resolver_advance(struct mdbus_resolver *v)
+{
+	if (v->gen.gen == 0) {
+		uint64_t newest = mdbus_gen_newest(v->ring.hdr);
+
+		if (newest == 0 || !enter(v, newest < MDBUS_GENERATIONS ? 1 : newest))
+			return;
+	}
+	for (;;) {
+		uint64_t stamp = mdbus_load_acquire(&mdbus_ring_slot(&v->ring, v->head)->head.lo);
+		struct mdbus_gen g;
+
+		if (mdbus_stamp_pos(stamp) > v->head) {
+			/* lapped: this process slept while others went on; every line's head is at least a window further */
+			mdbus_resolver_init(v, v->bus, v->channel, v->ring.line);
+			return;
+		}
+		if (!mdbus_stamp_is(stamp, v->head, v->gen.gen))
+			return;
+		switch (mdbus_stamp_kind(stamp)) {
+		case MDBUS_KIND_RESET:
+		case MDBUS_KIND_JUMP:
+			mdbus_gen_close(v->ring.hdr, v->gen.gen, v->head);
+			g = v->gen;
+			if (!enter(v, g.gen + 1)) {
+				v->gen = g; /* damaged: an end without a successor */
+				return;
+			}
+			continue;
+		case MDBUS_KIND_SKIP:
+			break;
+		default:
+			v->leading = false;
+		}
+		v->head++;
+	}
+}
+
+/*
+ * How far the lines have got in this generation: the position after the last one any line has seen.  *left: every live line
+ * has gone on to a later one.
+ */
+static uint64_t known_end(const struct mdbus_resolver *v, bool *left)
+{
+	uint64_t end = v->gen.base;
+
+	*left = true;
+	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
+		const struct mdbus_line_channel *c = v->line_mask >> k & 1u ? line_channel(v, k) : NULL;
+		uint64_t progress = c ? mdbus_load_acquire(&c->progress) : 0, at = 0;
+
+		if (progress != 0) {
+			int16_t ahead = (int16_t)(word_gen(progress) - (uint16_t)v->gen.gen);
+			uint64_t was = mdbus_load_relaxed(&c->left[v->gen.gen % 4u]);
+
+			if (ahead == 0)
+				at = progress & POS_MASK;
+			else if (ahead > 0 && word_gen(was) == (uint16_t)v->gen.gen)
+				at = was & POS_MASK;
+			if (ahead <= 0 && line_is_live(v, k))
+				*left = false;
+		} else if (c && line_is_live(v, k)) {
+			*left = false;
+		}
+		if (at > end)
+			end = at;
+	}
+	return end;
+}
+
+/* Every live line is past pos by more than the reorder window, or in a later generation. */
+static bool all_passed(const struct mdbus_resolver *v, uint64_t pos)
+{
+	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
+		const struct mdbus_line_channel *c = v->line_mask >> k & 1u ? line_channel(v, k) : NULL;
+
+		if (c == NULL || !line_is_live(v, k))
+			continue;
+		uint64_t progress = mdbus_load_acquire(&c->progress);
+		int16_t ahead = (int16_t)(word_gen(progress) - (uint16_t)v->gen.gen);
+
+		if (progress == 0 || ahead < 0)
+			return false;
+		if (ahead == 0 && (progress & POS_MASK) < pos + 1u + v->reorder_window)
+			return false;
+	}
+	return true;
+}
+
+/* Note when `end` was reached, at most eight times per timeout. */
+static void checkpoint(struct mdbus_resolver *v, uint64_t now, uint64_t end)
+{
+	if (v->checkpoint_ns != 0 && now - v->checkpoint_ns < v->timeout_ns / 8u)
+		return;
+	v->checkpoint_ns = now;
+	v->checkpoint[v->ncheckpoint % MDBUS_CHECKPOINTS].ns = now;
+	v->checkpoint[v->ncheckpoint % MDBUS_CHECKPOINTS].pos = end;
+	v->ncheckpoint++;
+}
+
+/* Positions below this one were passed by some line at least the gap timeout ago. */
+static uint64_t timed_out(const struct mdbus_resolver *v, uint64_t now)
+{
+	uint64_t pos = 0;
+	uint32_t n = v->ncheckpoint < MDBUS_CHECKPOINTS ? v->ncheckpoint : MDBUS_CHECKPOINTS;
+
+	for (uint32_t i = 0; i < n; i++) {
+#ifdef MDBUS_MUTANT_gap_before_timeout
+		(void)now;
+		if (v->checkpoint[i].pos > pos)
+#else
+		if (now - v->checkpoint[i].ns >= v->timeout_ns && v->checkpoint[i].pos > pos)
+#endif
+			pos = v->checkpoint[i].pos;
+	}
+	return pos;
+}
+
+/* End this generation if everybody who lives has left it, or has had the time to. True: something was placed. */
+static bool try_close(struct mdbus_resolver *v, uint64_t now, bool left, uint64_t until)
+{
+	struct mdbus_gen next;
+
+	if (!mdbus_gen_get(v->ring.hdr, v->gen.gen + 1, &next))
+		return false;
+	if (v->next_open_ns == 0)
+		v->next_open_ns = now;
+	v->open = true;
+#ifndef MDBUS_MUTANT_close_early
+	if (!left && now - v->next_open_ns < v->timeout_ns && until <= v->head)
+		return false;
+#endif
+	bool jumped = next.flags & MDBUS_GEN_JUMPED;
+	uint64_t expected = v->gen.first_seq + (v->head - v->gen.base);
+	uint64_t value = next.gen;
+
+	if (jumped)
+		value = next.first_seq > expected ? next.first_seq - expected : 0;
+	if (mdbus_ring_mark(&v->ring, v->head, v->gen.gen, jumped ? MDBUS_KIND_JUMP : MDBUS_KIND_RESET, value)) {
+		v->resets++;
+		if (jumped)
+			v->gaps += value;
+	}
+	return true;
+}
+
+static void walk(struct mdbus_resolver *v, uint64_t now, uint64_t until)
+{
+	v->open = false;
+	for (uint32_t declared = 0; declared < DECLARE_MAX; declared++) {
+		mdbus_resolver_advance(v);
+		if (v->gen.gen == 0)
+			return;
+
+		bool left;
+		uint64_t end = known_end(v, &left);
+
+		if (v->head >= end) {
+			if (!try_close(v, now, left, until))
+				return;
+			continue;
+		}
+		v->open = true;
+		checkpoint(v, now, end);
+		if (v->head >= until && v->head >= timed_out(v, now) && !all_passed(v, v->head))
+			return;
+		enum mdbus_kind kind = v->leading ? MDBUS_KIND_SKIP : MDBUS_KIND_GAP;
+
+		if (mdbus_ring_mark(&v->ring, v->head, v->gen.gen, kind, 1) && kind == MDBUS_KIND_GAP)
+			v->gaps++;
+	}
+	v->open = true;
+}
+
+void mdbus_resolver_tick(struct mdbus_resolver *v, uint64_t now_ns)
+{
+	walk(v, now_ns, 0);
+}
+
+void mdbus_resolver_force(struct mdbus_resolver *v, uint64_t now_ns, uint64_t until)
+{
+	while (v->head < until) {
+		uint64_t before = v->head;
+
+		walk(v, now_ns, until);
+		if (v->head == before)
+			return;
+	}
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * layout_check.c - the assumptions under which layout_decode.c reads without looking twice.
+ *
+ * The parser asks for the flaw in words; a process that finds a layout in shared memory asks only whether there is one.
+ * One list serves both, so that no layout can be accepted from a file that would be refused from memory.
+ */
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "layout_check.h"
+
+#define MESSAGE_FIELD_END_MAX 1024u  /* a field that starts further into a message is a slip, not a feed */
+#define BIAS_MAX              65535
+
+static struct mdbus_layout_flaw flaw(const char *member, int index, const char *text)
+{
+	return (struct mdbus_layout_flaw){ member, index, text };
+}
+
+static const char *flaw_of_field(const struct mdbus_layout *l, const struct mdbus_layout_field *f, unsigned width_max)
+{
+	uint32_t end = (uint32_t)f->offset + f->width;
+
+	if (f->in_message > 1 || f->width == 0 || f->width > width_max)
+		return width_max == 4 ? "a length or count has 1 to 4 bytes"
+		       : width_max == 8 ? "a number has 1 to 8 bytes" : "has 1 to 32 bytes";
+	if (f->bias < -BIAS_MAX || f->bias > BIAS_MAX)
+		return "the bias must lie within -65535 and 65535";
+	if (!f->in_message)
+		return end > l->hdr ? "reaches beyond the header (\"hdr\")" : NULL;
+	if (l->msglen.width == 0)
+		return "lies within a message, but there is no \"msglen\"";
+	return end > MESSAGE_FIELD_END_MAX ? "reaches too far into a message (1024 bytes)" : NULL;
+}
+
+static const char *flaw_of_header_field(const struct mdbus_layout *l, const struct mdbus_layout_field *f,
+                                        unsigned width_max)
+{
+	if (f->width == 0)
+		return NULL;
+	if (f->in_message)
+		return "must be a field of the header (\"h\")";
+	return flaw_of_field(l, f, width_max);
+}
+
+static struct mdbus_layout_flaw flaw_of_list(const struct mdbus_layout *l, const char *member,
+                                             const struct mdbus_layout_field *f, unsigned n, unsigned total)
+{
+	unsigned sum = 0;
+
+	if (n > MDBUS_LAYOUT_KEYS_MAX)
+		return flaw(member, -1, "has at most 4 fields");
+	for (unsigned i = 0; i < n; i++) {
+		const char *text = f[i].width == 0 ? "has 1 to 32 bytes" : flaw_of_header_field(l, &f[i], MDBUS_SESSION_MAX);
+
+		if (text)
+			return flaw(member, (int)i, text);
+		sum += f[i].width;
+	}
+	if (sum > MDBUS_SESSION_MAX || sum != total)
+		return flaw(member, -1, "its fields together have at most 32 bytes");
+	return flaw(NULL, -1, NULL);
+}
+
+static const char *flaw_of_rule(const struct mdbus_layout *l, const struct mdbus_layout_rule *r)
+{
+	if (r->ncond == 0 || r->ncond > MDBUS_LAYOUT_CONDS_MAX)
+		return "\"if\" has 1 to 4 conditions";
+	for (unsigned i = 0; i < r->ncond; i++) {
+		const struct mdbus_layout_cond *c = &r->cond[i];
+		const char *text = flaw_of_field(l, &c->field, 8);
+
+		if (text)
+			return text;
+		if (c->op > MDBUS_OP_ANY_BIT || c->nvalue == 0 || c->nvalue > MDBUS_LAYOUT_VALUES_MAX)
+			return "\"in\" takes 1 to 16 values";
+	}
+	if (r->event > MDBUS_EVENT_IGNORE || r->event_seq > MDBUS_EVENT_SEQ_UNKNOWN || r->retrans > 1 || r->nomsg > 1)
+		return "no such event";
+	if (r->event == MDBUS_EVENT_NONE && !r->retrans)
+		return "\"act\" must say what the rule is for";
+	if (r->event_seq == MDBUS_EVENT_SEQ_FIELD && r->field.width == 0)
+		return "\"seq\": \"field\" needs \"field\"";
+	return r->field.width ? flaw_of_field(l, &r->field, 8) : NULL;
+}
+
+static const char *flaw_of_seq(const struct mdbus_layout *l)
+{
+	if (l->seq.width == 0)
+		return l->unit == MDBUS_UNIT_ARRIVAL ? NULL : "is needed, unless \"unit\" is \"arrival\"";
+	if (l->seq.in_message && l->unit != MDBUS_UNIT_MESSAGE)
+		return "can stand within a message only if \"unit\" is \"msg\"";
+	return flaw_of_field(l, &l->seq, 8);
+}
+
+static const char *flaw_of_msglen(const struct mdbus_layout *l)
+{
+	const struct mdbus_layout_field *f = &l->msglen;
+
+	if (f->width == 0)
+		return l->unit == MDBUS_UNIT_MESSAGE ? "is needed if \"unit\" is \"msg\" (one message a packet is \"pkt\")" : NULL;
+	if (!f->in_message)
+		return "is counted from a message's first byte";
+	return flaw_of_field(l, f, 4);
+}
+
+uint32_t mdbus_layout_msg_min(const struct mdbus_layout *l)
+{
+	uint32_t min = l->msglen.width ? (uint32_t)l->msglen.offset + l->msglen.width : 0;
+
+	if (l->seq.in_message && (uint32_t)l->seq.offset + l->seq.width > min)
+		min = (uint32_t)l->seq.offset + l->seq.width;
+	return min;
+}
+
+static struct mdbus_layout_flaw flaw_of_form(const struct mdbus_layout *l)
+{
+	if (memchr(l->name, 0, sizeof(l->name)) == NULL || l->name[0] == 0)
+		return flaw("name", -1, "has 1 to 31 bytes");
+	if (l->big_endian > 1)
+		return flaw("e", -1, "is \"le\" or \"be\"");
+	if (l->unit > MDBUS_UNIT_ARRIVAL)
+		return flaw("unit", -1, "is \"msg\", \"pkt\" or \"arrival\"");
+	if (l->unit == MDBUS_UNIT_ARRIVAL && l->nkey == 0)
+		return flaw("key", -1, "is needed if \"unit\" is \"arrival\": nothing else tells a copy from a new packet");
+	if (l->end_count > 1 || (l->end_count && l->count.width == 0))
+		return flaw("end", -1, "\"count\" needs a \"count\" field");
+	if (l->wrap > MDBUS_WRAP_RESET)
+		return flaw("wrap", -1, "is null, \"max->1\" or \"reset\"");
+	if (l->nrule > MDBUS_LAYOUT_RULES_MAX)
+		return flaw("rules", -1, "has at most 8 rules");
+	if (l->msg_min != mdbus_layout_msg_min(l))
+		return flaw("msglen", -1, "disagrees with msg_min");
+	return flaw(NULL, -1, NULL);
+}
+
+struct mdbus_layout_flaw mdbus_layout_find_flaw(const struct mdbus_layout *l)
+{
+	const struct {
+		const char *member;
+		const char *text;
+	} fields[] = {
+		{ "msglen", flaw_of_msglen(l) },
+		{ "seq", flaw_of_seq(l) },
+		{ "count", flaw_of_header_field(l, &l->count, 4) },
+		{ "pktlen", flaw_of_header_field(l, &l->pktlen, 4) },
+		{ "time", flaw_of_header_field(l, &l->time, 8) },
+		{ "pktseq", flaw_of_header_field(l, &l->pktseq, 8) },
+	};
+	struct mdbus_layout_flaw found;
+
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		if (fields[i].text)
+			return flaw(fields[i].member, -1, fields[i].text);
+	found = flaw_of_form(l);
+	if (!found.text)
+		found = flaw_of_list(l, "key", l->key, l->nkey, l->key_bytes);
+	if (!found.text)
+		found = flaw_of_list(l, "session", l->session, l->nsession, l->session_bytes);
+	for (unsigned i = 0; !found.text && i < l->nrule; i++)
+		found = flaw("rules", (int)i, flaw_of_rule(l, &l->rule[i]));
+	return found;
+}
+
+int mdbus_layout_check(const struct mdbus_layout *l)
+{
+	return mdbus_layout_find_flaw(l).text ? -EINVAL : 0;
+}
