@@ -13,7 +13,7 @@
  *		if (r.kind == MDBUS_RECORD_DATA) {
  *			decide(r.data, r.len);          // zero-copy: look first ...
  *			if (!mdbus_sub_valid(s, &r))    // ... then ask whether what you saw was whole
- *				undo();                 // you were lapped meanwhile; the loss is already counted
+ *				undo();                 // it changed meanwhile: it, or an OVERRUN, comes next
  *		}
  *	}
  *
@@ -91,8 +91,9 @@ void mdbus_sub_close(struct mdbus_sub *s);
 bool mdbus_sub_next(struct mdbus_sub *s, struct mdbus_record *r);
 
 /*
- * True if every byte of r->data read before this call was the message's.  False: the ring lapped this subscriber while
- * it looked; the record is then counted as an overrun (once) and must be forgotten.  Records that are not DATA are always valid.
+ * True if every byte of r->data read before this call was the message's.  False: forget what you saw; the ring changed
+ * under it.  The next mdbus_sub_next of that channel brings the record again, or the OVERRUN that it was lost in.  To be called
+ * before the next mdbus_sub_next.  Records that are not DATA are always valid.
  */
 bool mdbus_sub_valid(struct mdbus_sub *s, struct mdbus_record *r);
 
