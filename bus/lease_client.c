@@ -330,6 +330,8 @@ int mdbus_bus_attach(struct mdbus_bus *bus, const char *bus_name, enum mdbus_lea
 			return rc;
 		if (now >= end)
 			return rc == -EAGAIN ? -EBUSY : rc;
+		if (role == MDBUS_LEASE_LINE)
+			q.id = MDBUS_LEASE_AGAIN;
 		uint64_t ns = pause < end - now ? pause : end - now;
 
 		nanosleep(&(struct timespec){ (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) }, NULL);

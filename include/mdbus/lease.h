@@ -27,8 +27,11 @@ enum mdbus_lease_op {
 	MDBUS_LEASE_RELEASE = 3, /* give lease `id` back */
 };
 
+/* As `id` of a LINE request: an answer to this process may have been lost; if it already is the holder, it is so anew. */
+#define MDBUS_LEASE_AGAIN UINT32_MAX
+
 struct mdbus_lease_request {
-	uint32_t magic, version, op, id;
+	uint32_t magic, version, op, id; /* id: of RELEASE, or MDBUS_LEASE_AGAIN, else 0 */
 	char bus[MDBUS_NAME_MAX];
 	char name[MDBUS_NAME_MAX];
 };
