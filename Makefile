@@ -1,8 +1,8 @@
 # mdbus: GNU make.  `make help` lists the targets.
 #
-# Objects live in $(BUILD), out of tree.  A program is a file DIR/NAME_main.c; everything else in its folder goes into that
-# folder's archive.  MUTANT=name builds with a rule broken on purpose (tests only) into its own tree, as do SAN=address,
-# SAN=undefined and SAN=thread.
+# Objects live in $(BUILD), out of tree.  A program is a file DIR/NAME_main.c; everything else in its folder goes into
+# that folder's archive.  MUTANT=name builds with a rule broken on purpose (tests only) into its own tree, as do
+# SAN=address, SAN=undefined and SAN=thread.  WERROR=1 makes warnings errors.
 
 SHELL       := /bin/bash
 .DEFAULT_GOAL := all
@@ -40,7 +40,8 @@ NEED_LIBS   := $(shell $(PKG_CONFIG) --libs $(need) 2>/dev/null)
 CPPFLAGS    += $(NEED_CFLAGS)
 LDLIBS      += $(NEED_LIBS) -lm
 
-HAVE_XDP    := $(if $(call have,libxdp),$(if $(call have,libbpf),$(if $(shell command -v $(CLANG)),$(if $(wildcard $(BPFTOOL)),y))))
+bpf_tools   := $(and $(shell command -v $(CLANG) 2>/dev/null),$(wildcard $(BPFTOOL)))
+HAVE_XDP    := $(and $(call have,libxdp),$(call have,libbpf),$(bpf_tools),y)
 ifeq ($(HAVE_XDP),y)
 CPPFLAGS    += -DMDBUS_HAVE_XDP=1
 LDLIBS      += $(shell $(PKG_CONFIG) --libs libxdp libbpf)
@@ -51,9 +52,9 @@ LDLIBS      += -lnuma
 endif
 
 DIRS        := bus ingest subscribers mgmt
-xdp_only    := $(if $(HAVE_XDP),,ingest/backend_xdp.c ingest/feed_xdp.c)
+xdp_only    := $(if $(HAVE_XDP),,ingest/backend_xdp.c ingest/backend_xdp_prog.c ingest/feed_xdp.c)
 mains       := $(foreach d,$(DIRS),$(wildcard $(d)/*_main.c))
-sources      = $(filter-out $(mains) $(xdp_only),$(wildcard $(1)/*.c))
+sources      = $(filter-out $(mains) $(xdp_only) %.bpf.c,$(wildcard $(1)/*.c))
 objects      = $(patsubst %.c,$(B)/%.o,$(1))
 libs        := $(foreach d,$(DIRS),$(B)/lib/lib$(if $(filter bus,$(d)),mdbus,mdbus-$(d)).a)
 
@@ -92,6 +93,9 @@ check: ## build and run every test, sanitizers and mutants included; the last li
 bench: all $(bench_bins) ## measure, with the machine's own floor beside it
 	@status=0; for b in $(bench_bins); do MDBUS_BIN=$(abspath $(B)/bin) $$b || status=1; done; exit $$status
 
+print-%: # the value of a variable, for scripts
+	@echo '$($*)'
+
 lint: ## warnings of two compilers as errors, cppcheck, clang-tidy, shellcheck and the rules of the source tree
 	@+BUILD='$(BUILD)' scripts/lint
 
@@ -102,13 +106,21 @@ install: all ## programs, library, headers, mdbus.pc: [PREFIX=/usr/local] [DESTD
 	install -m 644 $(B)/lib/libmdbus.a $(DESTDIR)$(PREFIX)/lib
 	install -m 644 $(wildcard include/mdbus/*.h) $(DESTDIR)$(PREFIX)/include/mdbus
 	install -m 644 scripts/mdbus.conf.example LICENSE $(DESTDIR)$(PREFIX)/share/doc/mdbus
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' scripts/mdbus.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/mdbus.pc
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|; s|@CFLAGS@|$(filter -mcx16,$(CFLAGS))|' scripts/mdbus.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/mdbus.pc
 
 deps-check:
 	@if [ -n "$(missing)" ]; then echo "mdbus: missing libraries: $(missing). Run scripts/deps as root." >&2; exit 1; fi
 	@if [ -z "$(HAVE_XDP)" ]; then echo "mdbus: no AF_XDP: it needs libxdp, libbpf, clang and bpftool (scripts/deps)"; fi
 
-$(B)/%.o: %.c
+# Objects are made again when the way to make them changes, a library that has been installed since included.
+how         := $(CC) $(CPPFLAGS) $(CFLAGS)
+ifneq ($(file <$(B)/how),$(how))
+.PHONY: $(B)/how
+endif
+$(B)/how:
+	@$(shell mkdir -p $(@D))$(file >$@,$(how))
+
+$(B)/%.o: %.c $(B)/how
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
@@ -120,8 +132,9 @@ $(B)/lib/$(2): $(call objects,$(call sources,$(1)))
 endef
 $(foreach d,$(DIRS),$(eval $(call archive,$(d),lib$(if $(filter bus,$(d)),mdbus,mdbus-$(d)).a)))
 
+folder       = $(patsubst %/,%,$(dir $(1)))
 define program
-$(B)/bin/$(call progname,$(1)): $(call objects,$(1)) $(B)/lib/libmdbus.a $(if $(filter-out bus,$(patsubst %/,%,$(dir $(1)))),$(B)/lib/libmdbus-$(patsubst %/,%,$(dir $(1))).a)
+$(B)/bin/$(call progname,$(1)): $(call objects,$(1)) $(sort $(B)/lib/libmdbus.a $(B)/lib/libmdbus-$(call folder,$(1)).a)
 	@mkdir -p $$(@D)
 	$(CC) $(LDFLAGS) -o $$@ $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $(LDLIBS)
 endef
@@ -134,14 +147,15 @@ $(B)/tests/%: $(B)/tests/%.o $(call objects,$(test_lib)) $(libs)
 # One BPF source, compiled and wrapped into a C skeleton at build time.
 ifeq ($(HAVE_XDP),y)
 BPF_ARCH    := $(patsubst x86_64,x86,$(patsubst aarch64,arm64,$(shell uname -m)))
-$(B)/gen/line_xdp.skel.h: ingest/line_xdp.bpf.c
+$(B)/gen/line_xdp.skel.h: ingest/line_xdp.bpf.c ingest/line_xdp.h
 	@mkdir -p $(@D)
-	$(CLANG) -g -O2 -mcpu=v3 -target bpf -D__TARGET_ARCH_$(BPF_ARCH) -Iinclude -I/usr/include/$(shell uname -m)-linux-gnu -Wall -Wextra -c $< -o $(B)/gen/line_xdp.bpf.o
+	$(CLANG) -g -O2 -mcpu=v3 -target bpf -D__TARGET_ARCH_$(BPF_ARCH) -Iinclude \
+		-I/usr/include/$(shell uname -m)-linux-gnu -Wall -Wextra $(if $(WERROR),-Werror) -c $< -o $(B)/gen/line_xdp.bpf.o
 	$(BPFTOOL) gen skeleton $(B)/gen/line_xdp.bpf.o name line_xdp > $@.tmp && mv $@.tmp $@
-$(B)/ingest/backend_xdp.o: $(B)/gen/line_xdp.skel.h
+$(B)/ingest/backend_xdp_prog.o: $(B)/gen/line_xdp.skel.h
 endif
 
 clean: ## remove everything that was built
 	rm -rf build
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -path '$(B)/variant-*' -prune -o -name '*.d' -print 2>/dev/null)
