@@ -16,7 +16,7 @@
 
 #include "layout_check.h"
 
-#define PATH_MAX_DEPTH 8
+#define PATH_MAX_DEPTH 8 /* the deepest is layout.rules[i].if[i]: 5 */
 
 struct step {
 	const char *key; /* NULL: index */
@@ -161,8 +161,7 @@ static int fail(struct parse *c, const char *format, ...)
 
 static void enter(struct parse *c, const char *key, size_t index)
 {
-	if (c->depth < PATH_MAX_DEPTH)
-		c->path[c->depth++] = (struct step){ key, index };
+	c->path[c->depth++] = (struct step){ key, index };
 }
 
 static void leave(struct parse *c)
@@ -187,22 +186,24 @@ static int get_choice(struct parse *c, const json_t *v, const char *const *choic
 	size_t used = 0;
 
 	for (unsigned i = 0; i < n; i++) {
+		if (choices[i][0] == 0) /* what an absent member means */
+			continue;
 		if (json_is_string(v) && !strcmp(json_string_value(v), choices[i])) {
 			*out = (uint8_t)i;
 			return 0;
 		}
-		if (choices[i][0] && used < sizeof(list))
+		if (used < sizeof(list))
 			used += (size_t)snprintf(list + used, sizeof(list) - used, "%s\"%s\"", used ? ", " : "", choices[i]);
 	}
 	return fail(c, "must be one of %s", list);
 }
 
-/* [where, offset, width] and, where a bias is wanted, [where, offset, width, bias]. `first` elements, the rest is the caller's. */
+/* [where, offset, width], with a bias after it if max is 4; what else follows is the caller's. `form` says it in words. */
 static int get_field(struct parse *c, const json_t *v, size_t min, size_t max, const char *form,
                      struct mdbus_layout_field *out)
 {
 	static const char *const where[] = { "h", "m" };
-	int64_t offset, width, bias = 0;
+	int64_t offset = 0, width = 0, bias = 0;
 	int rc;
 
 	if (!json_is_array(v) || json_array_size(v) < min || json_array_size(v) > max)
@@ -354,7 +355,7 @@ static int get_rules(struct parse *c, const json_t *v, struct mdbus_layout *out)
 /* [offset, width, bias] */
 static int get_msglen(struct parse *c, const json_t *v, struct mdbus_layout_field *out)
 {
-	int64_t offset, width, bias;
+	int64_t offset = 0, width = 0, bias = 0;
 
 	if (!json_is_array(v) || json_array_size(v) != 3)
 		return fail(c, "must be [offset, width, bias]");
