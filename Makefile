@@ -94,7 +94,7 @@ bench: all $(bench_bins) ## measure, with the machine's own floor beside it
 	@status=0; for b in $(bench_bins); do MDBUS_BIN=$(abspath $(B)/bin) $$b || status=1; done; exit $$status
 
 print-%: # the value of a variable, for scripts
-	@echo '$($*)'
+	@:$(info $($*))
 
 lint: ## warnings of two compilers as errors, cppcheck, clang-tidy, shellcheck and the rules of the source tree
 	@+BUILD='$(BUILD)' scripts/lint
@@ -106,11 +106,12 @@ install: all ## programs, library, headers, mdbus.pc: [PREFIX=/usr/local] [DESTD
 	install -m 644 $(B)/lib/libmdbus.a $(DESTDIR)$(PREFIX)/lib
 	install -m 644 $(wildcard include/mdbus/*.h) $(DESTDIR)$(PREFIX)/include/mdbus
 	install -m 644 scripts/mdbus.conf.example LICENSE $(DESTDIR)$(PREFIX)/share/doc/mdbus
-	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|; s|@CFLAGS@|$(filter -mcx16,$(CFLAGS))|' scripts/mdbus.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/mdbus.pc
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|; s|@CFLAGS@|$(filter -mcx16,$(CFLAGS))|' scripts/mdbus.pc.in \
+		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/mdbus.pc
 
 deps-check:
-	@if [ -n "$(missing)" ]; then echo "mdbus: missing libraries: $(missing). Run scripts/deps as root." >&2; exit 1; fi
-	@if [ -z "$(HAVE_XDP)" ]; then echo "mdbus: no AF_XDP: it needs libxdp, libbpf, clang and bpftool (scripts/deps)"; fi
+	@$(if $(missing),echo "mdbus: missing libraries: $(missing). Run scripts/deps as root." >&2; exit 1)
+	@$(if $(HAVE_XDP),,echo "mdbus: no AF_XDP: it needs libxdp, libbpf, clang and bpftool (scripts/deps)")
 
 # Objects are made again when the way to make them changes, a library that has been installed since included.
 how         := $(CC) $(CPPFLAGS) $(CFLAGS)
