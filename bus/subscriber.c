@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "generation.h"
+#include "subscriber.h"
 
 #define BURST          64u                      /* records of one channel before the next one has its turn */
 #define SLEEP_MAX_NS   UINT64_C(10000000)       /* a missed doorbell costs no more than this */
@@ -40,6 +41,7 @@ struct mdbus_sub {
 	uint32_t turn;  /* reader whose turn it is */
 	uint32_t burst; /* records it still may deliver */
 	uint64_t polls;
+	bool borrowed; /* the bus is the caller's: not to be detached */
 };
 
 static uint32_t room_after_lap(const struct mdbus_ring *r)
@@ -359,11 +361,7 @@ static struct mdbus_sub *refuse(struct mdbus_sub *s, int error, char *err, size_
 {
 	if (err != NULL && errlen != 0)
 		snprintf(err, errlen, "%s", why);
-	if (s != NULL) {
-		mdbus_bus_detach(&s->bus);
-		free(s->reader);
-		free(s);
-	}
+	mdbus_sub_close(s);
 	errno = error;
 	return NULL;
 }
@@ -382,23 +380,11 @@ static void split(const char *spec, char *bus, const char **channel)
 		*channel = slash + 1;
 }
 
-struct mdbus_sub *mdbus_sub_open(const char *bus, const struct mdbus_sub_options *options, char *err, size_t errlen)
+/* Readers for the channels asked for, each at its start. */
+static struct mdbus_sub *set_up(struct mdbus_sub *s, const struct mdbus_sub_options *o, char *err, size_t errlen)
 {
-	struct mdbus_sub_options o = options ? *options : (struct mdbus_sub_options){ 0 };
-	char name[MDBUS_NAME_MAX], why[256];
-	struct mdbus_sub *s = calloc(1, sizeof(*s));
-	int rc;
+	char why[256];
 
-	if (s == NULL)
-		return refuse(NULL, ENOMEM, err, errlen, "out of memory");
-	s->bus.sock = -1;
-	split(bus, name, &o.channel);
-	rc = mdbus_bus_attach(&s->bus, name, MDBUS_LEASE_SEAT, o.name ? o.name : program_invocation_short_name,
-	                      o.wait_ms ? o.wait_ms : WAIT_MS);
-	if (rc != 0) {
-		snprintf(why, sizeof(why), "%s", s->bus.error);
-		return refuse(s, -rc, err, errlen, why);
-	}
 	s->seat = s->bus.seat[s->bus.index].base;
 	s->burst = BURST;
 	s->reader = calloc(s->bus.dir->nchannel, sizeof(*s->reader));
@@ -407,26 +393,58 @@ struct mdbus_sub *mdbus_sub_open(const char *bus, const struct mdbus_sub_options
 	for (uint32_t c = 0; c < s->bus.dir->nchannel; c++) {
 		struct reader *d = &s->reader[s->nreader];
 
-		if (o.channel && strncmp(o.channel, s->bus.dir->channel[c].name, MDBUS_NAME_MAX) != 0)
+		if (o->channel && strncmp(o->channel, s->bus.dir->channel[c].name, MDBUS_NAME_MAX) != 0)
 			continue;
 		*d = (struct reader){ .ring = mdbus_ring_view(mdbus_bus_ring(&s->bus, c), MDBUS_LINES_MAX), .channel = c };
-		start(s, d, o.start);
+		start(s, d, o->start);
 		note_position(s, d);
 		s->nreader++;
 	}
 	if (s->nreader == 0) {
-		snprintf(why, sizeof(why), "bus %s has no channel %s; mdbusctl channels lists them", name,
-		         o.channel ? o.channel : "at all");
+		snprintf(why, sizeof(why), "bus %s has no channel %s; mdbusctl channels lists them", s->bus.dir->segment.bus,
+		         o->channel ? o->channel : "at all");
 		return refuse(s, ENOENT, err, errlen, why);
 	}
 	return s;
+}
+
+struct mdbus_sub *mdbus_sub_over(const struct mdbus_bus *bus, const struct mdbus_sub_options *options)
+{
+	struct mdbus_sub_options o = options ? *options : (struct mdbus_sub_options){ 0 };
+	struct mdbus_sub *s = calloc(1, sizeof(*s));
+
+	if (s == NULL)
+		return NULL;
+	s->bus = *bus;
+	s->borrowed = true;
+	return set_up(s, &o, NULL, 0);
+}
+
+struct mdbus_sub *mdbus_sub_open(const char *bus, const struct mdbus_sub_options *options, char *err, size_t errlen)
+{
+	struct mdbus_sub_options o = options ? *options : (struct mdbus_sub_options){ 0 };
+	char name[MDBUS_NAME_MAX];
+	struct mdbus_sub *s = calloc(1, sizeof(*s));
+	int rc;
+
+	if (s == NULL)
+		return refuse(NULL, ENOMEM, err, errlen, "out of memory");
+	split(bus, name, &o.channel);
+	rc = mdbus_bus_attach(&s->bus, name, MDBUS_LEASE_SEAT, o.name ? o.name : program_invocation_short_name,
+	                      o.wait_ms ? o.wait_ms : WAIT_MS);
+	if (rc != 0) {
+		s->borrowed = true; /* nothing was lent */
+		return refuse(s, -rc, err, errlen, s->bus.error);
+	}
+	return set_up(s, &o, err, errlen);
 }
 
 void mdbus_sub_close(struct mdbus_sub *s)
 {
 	if (s == NULL)
 		return;
-	mdbus_bus_detach(&s->bus);
+	if (!s->borrowed)
+		mdbus_bus_detach(&s->bus);
 	free(s->reader);
 	free(s);
 }

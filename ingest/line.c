@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "line.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "../bus/arena.h"
+#include "frame_parse.h"
+
+#define ATTACH_MS    5000
+#define BELL_NS      20000u      /* sleeping subscribers are woken at most this often: they cost no more than that */
+#define STATS_NS     1000000000u
+#define HOLD_RECORDS 1048576u
+
+static const struct mdbus_backend_ops *const backends[] = {
+#ifdef MDBUS_HAVE_XDP
+	&mdbus_backend_af_xdp,
+#endif
+	&mdbus_backend_kernel,
+	&mdbus_backend_pcap,
+};
+
+static int __attribute__((format(printf, 3, 4))) fail(struct mdbus_line *l, int rc, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(l->error, sizeof(l->error), format, ap);
+	va_end(ap);
+	return rc;
+}
+
+static int pin(struct mdbus_line *l)
+{
+	cpu_set_t set;
+
+	if (l->desc.cpu < 0)
+		return 0;
+	CPU_ZERO(&set);
+	CPU_SET((size_t)l->desc.cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set) != 0)
+		return fail(l, -errno, "cpu = %d: cannot be pinned to (%s); name a core that is online and allowed, "
+		            "or -1 for none", l->desc.cpu, strerror(errno));
+	return 0;
+}
+
+static int choose_backend(struct mdbus_line *l)
+{
+	for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++)
+		if (strncmp(backends[i]->name, l->desc.backend, sizeof(l->desc.backend)) == 0)
+			l->ops = backends[i];
+	if (l->ops == NULL)
+		return fail(l, -ENOSYS, "backend = \"%.16s\": not built in; install its libraries (scripts/deps) and rebuild, "
+		            "or choose another", l->desc.backend);
+	return 0;
+}
+
+/* Which frames are free is what the rings do not refer to. */
+static int recover_frames(struct mdbus_line *l)
+{
+	uint32_t n = l->arena->nframes;
+
+	if (mdbus_holds_init(&l->holds, l->arena, HOLD_RECORDS) != 0)
+		return fail(l, -ENOMEM, "out of memory");
+	l->pool = (struct mdbus_frames){ .stack = calloc(n, sizeof(uint32_t)), .nframes = n };
+	if (l->pool.stack == NULL)
+		return fail(l, -ENOMEM, "out of memory");
+	mdbus_arena_scan(&l->bus, l->index, &l->holds);
+	for (uint32_t f = n; f-- > 0;) {
+		if (l->holds.refs[f] == 0)
+			mdbus_frames_put(&l->pool, f);
+		else
+			l->held++;
+	}
+	mdbus_store_relaxed(&l->arena->count.frames_recovered, l->held);
+	return 0;
+}
+
+static int set_up_channels(struct mdbus_line *l)
+{
+	uint32_t n = l->bus.dir->nchannel;
+
+	l->channel = aligned_alloc(64, (n * sizeof(*l->channel) + 63u) & ~(size_t)63u);
+	l->ring = calloc(n, sizeof(*l->ring));
+	l->open = calloc(n, sizeof(*l->open));
+	l->is_open = calloc(n, sizeof(*l->is_open));
+	l->mine = calloc(n, sizeof(*l->mine));
+	l->rx = calloc(MDBUS_BATCH_MAX, sizeof(*l->rx));
+	if (!l->channel || !l->ring || !l->open || !l->is_open || !l->mine || !l->rx)
+		return fail(l, -ENOMEM, "out of memory");
+	for (uint32_t c = 0; c < n; c++) {
+		if (!(l->bus.dir->channel[c].line_mask >> l->index & 1u))
+			continue;
+		if (mdbus_channel_init(&l->channel[c], &l->bus, c, l->index, &l->holds) != 0)
+			return fail(l, -EBADMSG, "channel %s: its description in the bus directory is damaged; stop the bus and run "
+			            "mdbusd --purge", l->bus.dir->channel[c].name);
+		l->ring[c] = &l->channel[c].ring;
+		l->mine[l->nmine++] = c;
+	}
+	return 0;
+}
+
+static int open_backend(struct mdbus_line *l)
+{
+	struct mdbus_backend_env env = {
+		.line = &l->desc,
+		.arena = l->arena,
+		.frames = l->frames,
+		.pool = &l->pool,
+		.flows = l->map.flow,
+		.nflow = l->map.nflow,
+	};
+
+	l->backend = l->ops->open(&env);
+	if (l->backend == NULL)
+		return fail(l, -EIO, "%s", env.error);
+	return 0;
+}
+
+int mdbus_line_open(struct mdbus_line *l, const char *bus, const char *name)
+{
+	int rc;
+
+	memset(l, 0, sizeof(*l));
+	rc = mdbus_bus_attach(&l->bus, bus, MDBUS_LEASE_LINE, name, ATTACH_MS);
+	if (rc != 0)
+		return fail(l, rc, "%s", l->bus.error);
+	l->index = l->bus.index;
+	l->desc = l->bus.dir->line[l->index];
+	if (l->desc.batch == 0 || l->desc.batch > MDBUS_BATCH_MAX)
+		l->desc.batch = MDBUS_BATCH_MAX;
+	l->arena = mdbus_bus_arena(&l->bus, l->index);
+	l->frames = (uint8_t *)l->arena + l->arena->frames_off;
+	rc = mdbus_flow_map_init(&l->map, l->bus.dir, l->index);
+	if (rc != 0)
+		rc = fail(l, rc, rc == -ENOENT ? "no channel has a flow on line %s; add one to its `flows`" : "out of memory (%s)",
+		          name);
+	if (rc == 0)
+		rc = choose_backend(l);
+	if (rc == 0)
+		rc = pin(l);
+	if (rc == 0)
+		rc = recover_frames(l);
+	if (rc == 0)
+		rc = set_up_channels(l);
+	if (rc == 0)
+		rc = open_backend(l);
+	if (rc != 0)
+		mdbus_line_close(l);
+	return rc;
+}
+
+void mdbus_line_close(struct mdbus_line *l)
+{
+	if (l->backend != NULL)
+		l->ops->close(l->backend);
+	mdbus_holds_free(&l->holds);
+	mdbus_flow_map_free(&l->map);
+	free(l->pool.stack);
+	free(l->channel);
+	free(l->ring);
+	free(l->open);
+	free(l->is_open);
+	free(l->mine);
+	free(l->rx);
+	mdbus_bus_detach(&l->bus);
+	l->backend = NULL;
+}
+
+/* A frame that only the loop still has: back to the pool, unless the rings or a candidate refer to it. */
+static void settle_frame(struct mdbus_line *l, uint32_t frame)
+{
+	if (l->holds.refs[frame] == 0)
+		mdbus_frames_put(&l->pool, frame);
+	else
+		l->held++;
+	while (l->holds.nloose > 0) {
+		mdbus_frames_put(&l->pool, l->holds.loose[--l->holds.nloose]);
+		l->held--;
+	}
+}
+
+/* Keep at most half of the frames published by reference: what the queue receives into must come from somewhere. */
+static void take_frames_back(struct mdbus_line *l)
+{
+	uint64_t expired = 0;
+	uint32_t frame;
+
+	while (!mdbus_holds_empty(&l->holds) &&
+	       (l->held > l->arena->nframes / 2u || mdbus_holds_full(&l->holds))) {
+		if (mdbus_holds_drop(&l->holds, l->ring, &frame, &expired)) {
+			mdbus_frames_put(&l->pool, frame);
+			l->held--;
+		}
+	}
+	if (expired != 0)
+		mdbus_count(&l->arena->count.frames_expired, expired);
+}
+
+static void count_malformed(struct mdbus_line *l, enum mdbus_decode_error err)
+{
+	switch (err) {
+	case MDBUS_DECODE_OK:
+		break;
+	case MDBUS_DECODE_BAD_HEADER:
+		mdbus_count(&l->arena->count.bad_header, 1u);
+		break;
+	case MDBUS_DECODE_BAD_LENGTH:
+		mdbus_count(&l->arena->count.bad_length, 1u);
+		break;
+	case MDBUS_DECODE_BAD_COUNT:
+		mdbus_count(&l->arena->count.bad_count, 1u);
+		break;
+	}
+}
+
+static void note_open(struct mdbus_line *l, uint32_t c)
+{
+	if (l->is_open[c])
+		return;
+	l->is_open[c] = true;
+	l->open[l->nopen++] = c;
+}
+
+/* Find the UDP payload of an Ethernet frame and its flow, or count why there is none. */
+static int32_t find_payload(struct mdbus_line *l, struct mdbus_rx *rx)
+{
+	struct mdbus_udp udp;
+	int32_t flow;
+
+	switch (mdbus_frame_parse(l->frames + (uint64_t)rx->frame * l->arena->frame_size + rx->off, rx->len, &udp)) {
+	case MDBUS_FRAME_UDP:
+		flow = mdbus_flow_map_find(&l->map, udp.dst, udp.dst_port);
+		if (flow < 0 || (l->map.flow[flow].source != 0 && l->map.flow[flow].source != udp.src))
+			break;
+		rx->off += udp.off;
+		rx->len = udp.len;
+		return flow;
+	case MDBUS_FRAME_FRAGMENT:
+		if (!mdbus_flow_map_has_addr(&l->map, udp.dst))
+			break;
+		mdbus_count(&l->arena->count.bad_fragment, 1u);
+		return MDBUS_NO_FLOW;
+	case MDBUS_FRAME_BAD:
+		mdbus_count(&l->arena->count.bad_frame, 1u);
+		return MDBUS_NO_FLOW;
+	case MDBUS_FRAME_NOT_FEED:
+		break;
+	}
+	mdbus_count(&l->arena->count.not_feed, 1u);
+	return MDBUS_NO_FLOW;
+}
+
+static void take_packet(struct mdbus_line *l, struct mdbus_rx *rx, uint64_t now)
+{
+	uint64_t start = (uint64_t)rx->frame * l->arena->frame_size;
+	struct mdbus_frame_meta meta = { .rx_ns = now, .wire_ns = rx->wire_ns };
+	int32_t flow = rx->flow >= 0 ? rx->flow : find_payload(l, rx);
+
+	if (flow < 0)
+		return;
+	uint8_t *payload = l->frames + start + rx->off;
+	uint32_t c = mdbus_flow_map_channel(&l->map, flow, payload, rx->len);
+
+	if (c == MDBUS_NO_CHANNEL) {
+		mdbus_count(&l->arena->count.key_unknown, 1u);
+		return;
+	}
+	__builtin_memcpy(l->frames + start, &meta, sizeof(meta));
+	mdbus_count(&l->arena->count.feed_packets, 1u);
+	struct mdbus_chunk chunk = {
+		.off = l->arena->frames_off + start + rx->off, .bytes = payload, .len = rx->len, .rx_ns = now,
+	};
+
+	count_malformed(l, mdbus_channel_packet(&l->channel[c], &chunk, now));
+	if (l->channel[c].resolver.open)
+		note_open(l, c);
+}
+
+/* Time has passed: open gaps first, and one channel more in turn, for what another line has left behind. */
+static void tick(struct mdbus_line *l, uint64_t now)
+{
+	uint32_t still = 0;
+
+	for (uint32_t i = 0; i < l->nopen; i++) {
+		uint32_t c = l->open[i];
+
+		l->is_open[c] = mdbus_channel_tick(&l->channel[c], now);
+		if (l->is_open[c])
+			l->open[still++] = c;
+	}
+	l->nopen = still;
+	uint32_t next = l->mine[l->turn++ % l->nmine];
+
+	if (!l->is_open[next] && mdbus_channel_tick(&l->channel[next], now))
+		note_open(l, next);
+}
+
+/* Wake the subscribers that sleep, if any does. */
+static void ring_bell(struct mdbus_line *l, uint64_t now)
+{
+	uint32_t *bell = &mdbus_bus_ring(&l->bus, 0)->doorbell;
+	bool sleeping = false;
+
+	l->bell_due = false;
+	l->bell_ns = now;
+	for (uint32_t i = 0; i < l->bus.dir->nseat && !sleeping; i++) {
+		const struct mdbus_seat_hdr *s = l->bus.seat[i].base;
+
+		sleeping = s != NULL && mdbus_load_relaxed(&l->bus.dir->seat[i].state) == MDBUS_LEASE_HELD &&
+		           mdbus_load_relaxed(&s->sleeping) != 0;
+	}
+	if (!sleeping)
+		return;
+	__atomic_fetch_add(bell, 1u, __ATOMIC_RELEASE);
+	syscall(SYS_futex, bell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	mdbus_count(&l->arena->count.doorbells, 1u);
+}
+
+static void housekeeping(struct mdbus_line *l, uint64_t now)
+{
+	mdbus_store_relaxed(&l->arena->count.heartbeat_ns, now);
+	if (now - l->stats_ns < STATS_NS)
+		return;
+	l->stats_ns = now;
+	l->ops->stats(l->backend);
+}
+
+static void rest(struct mdbus_line *l)
+{
+	uint32_t us = l->desc.poll_timeout_us;
+
+	if (l->desc.idle_spins == 0 || ++l->idle < l->desc.idle_spins) {
+		mdbus_pause();
+		return;
+	}
+	/* with a gap open the clock matters more than the processor */
+	if (l->nopen != 0 && us > 200u)
+		us = 200u;
+	l->ops->wait(l->backend, us);
+}
+
+int mdbus_line_round(struct mdbus_line *l)
+{
+	int n = l->ops->poll(l->backend, l->rx, l->desc.batch);
+	uint64_t now = mdbus_clock_ns(), bytes = 0;
+
+	if (n < 0)
+		return n;
+	for (int i = 0; i < n; i++) {
+		uint32_t frame = l->rx[i].frame;
+
+		if (i + 1 < n)
+			__builtin_prefetch(l->frames + (uint64_t)l->rx[i + 1].frame * l->arena->frame_size + l->rx[i + 1].off);
+		bytes += l->rx[i].len;
+		take_packet(l, &l->rx[i], now);
+		settle_frame(l, frame);
+	}
+	mdbus_count(&l->arena->count.polls, 1u);
+	if (n > 0) {
+		mdbus_count(&l->arena->count.packets, (uint64_t)n);
+		mdbus_count(&l->arena->count.bytes, bytes);
+		mdbus_store_relaxed(&l->arena->count.last_arrival_ns, now);
+		take_frames_back(l);
+		mdbus_store_relaxed(&l->arena->count.frames_held, l->held);
+		mdbus_store_relaxed(&l->arena->count.frames_free, l->arena->nframes - l->held);
+		l->bell_due = true;
+		l->idle = 0;
+	} else {
+		mdbus_count(&l->arena->count.idle_polls, 1u);
+	}
+	l->ops->refill(l->backend);
+	tick(l, now);
+	if (l->bell_due && (n == 0 || now - l->bell_ns > BELL_NS))
+		ring_bell(l, now);
+	housekeeping(l, now);
+	if (n == 0)
+		rest(l);
+	return n;
+}
+
+void mdbus_line_drain(struct mdbus_line *l, uint64_t timeout_ns)
+{
+	uint64_t end = mdbus_clock_ns() + timeout_ns;
+
+	for (uint32_t i = 0; i < l->nmine; i++) {
+		mdbus_channel_flush(&l->channel[l->mine[i]], mdbus_clock_ns());
+		note_open(l, l->mine[i]);
+	}
+	while (l->nopen != 0 && mdbus_clock_ns() < end)
+		tick(l, mdbus_clock_ns());
+	ring_bell(l, mdbus_clock_ns());
+}
