@@ -74,7 +74,7 @@ static inline uint64_t mdbus_hist_quantile(const struct mdbus_hist *h, uint32_t 
 		if (seen >= want && seen > 0) {
 			uint64_t max = mdbus_load_relaxed(&h->max), up = mdbus_hist_upper(i);
 
-			return up < max ? up : max;
+			return up < max && i + 1u < MDBUS_HIST_BUCKETS ? up : max;
 		}
 	}
 	return mdbus_load_relaxed(&h->max);
