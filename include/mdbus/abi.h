@@ -221,7 +221,7 @@ struct mdbus_line_desc {
 	char interface[64];  /* network interface; DPDK device or vdev; empty: any */
 	char file[256];      /* pcap backend: the file */
 	char xdp_mode[8];    /* "auto", "native", "skb" */
-	char xdp_copy[8];    /* "auto", "copy", "zerocopy" */
+	char xdp_copy[12];   /* "auto", "copy", "zerocopy" */
 	int32_t cpu;         /* core to pin to, -1: none */
 	int32_t numa;        /* NUMA node of the arena, -1: that of the interface or core */
 	uint32_t queue;      /* NIC queue */
