@@ -10,7 +10,8 @@
  */
 #include "channel.h"
 
-#define PATIENCE 16u /* ordinary packets that may come between the packets of a candidate */
+#define PATIENCE 3u /* that many ordinary packets in a row end a candidate */
+#define PLACES   4u /* generations, from the newest back, in which a line without a place looks for one */
 #define POS_MASK ((UINT64_C(1) << 48) - 1u)
 
 static void drop_candidate(struct mdbus_channel *c, uint32_t current_frame)
@@ -58,6 +59,8 @@ static void move_to(struct mdbus_channel *c, const struct mdbus_gen *g, uint64_t
 
 		mdbus_store_release(&c->mine->left[c->gen.gen % 4u], c->gen.gen << 48 | at);
 		mdbus_count(g->flags & MDBUS_GEN_JUMPED ? &c->mine->count.jumps : &c->mine->count.restarts, 1u);
+		c->prev = c->gen;
+		c->prev_session = c->session;
 	}
 	c->gen = *g;
 	c->session = session;
@@ -120,19 +123,45 @@ static bool open_next(struct mdbus_channel *c, uint64_t session, uint64_t first,
 	return true;
 }
 
-/* Find the generation that other lines have already opened for these numbers: the first one after `after`. */
-static bool adopt(struct mdbus_channel *c, uint64_t after, uint64_t session, uint64_t first, uint64_t next)
+/* What generation g has at the place of a packet's first message; see mdbus_channel_compare. */
+static int compare_in(const struct mdbus_channel *c, const struct mdbus_gen *g, const struct mdbus_chunk *p)
+{
+	struct mdbus_packet d;
+	struct mdbus_message m;
+	uint32_t n = 0;
+
+	if (mdbus_layout_decode(&c->desc.layout, p->bytes, p->len, &d) != MDBUS_DECODE_OK || d.no_messages)
+		return -1;
+	mdbus_layout_messages(&c->desc.layout, p->bytes, p->len, &d, &m, 1, &n);
+	if (n == 0)
+		return -1;
+	return mdbus_channel_compare(c, g->base + (m.seq - g->first_seq), g->gen, p->bytes + m.off, m.len);
+}
+
+/*
+ * Find the generation after `after` that other lines have already opened for these numbers, and go there: the one that
+ * holds the same bytes, else the first one that has nothing yet where p's would go.  p NULL: nothing to compare.
+ */
+static bool adopt(struct mdbus_channel *c, uint64_t after, uint64_t session, uint64_t first, uint64_t next,
+                  const struct mdbus_chunk *p)
 {
 	uint64_t newest = mdbus_gen_newest(c->ring.hdr);
-	struct mdbus_gen g;
+	struct mdbus_gen g, found = { 0 };
 
 	for (uint64_t gen = after + 1; gen <= newest; gen++) {
 		if (!mdbus_gen_get(c->ring.hdr, gen, &g) || !fits(c, &g, session, first, next))
 			continue;
-		move_to(c, &g, session, first);
-		return true;
+		int same = p ? compare_in(c, &g, p) : -1;
+
+		if (same == 1 || (same == -1 && found.gen == 0))
+			found = g;
+		if (same == 1)
+			break;
 	}
-	return false;
+	if (found.gen == 0)
+		return false;
+	move_to(c, &found, session, first);
+	return true;
 }
 
 /* Another line is waiting for agreement on about the same numbers. */
@@ -178,7 +207,7 @@ static void accept(struct mdbus_channel *c, uint32_t current_frame, uint64_t now
 	struct mdbus_candidate *a = &c->candidate;
 	bool jump = c->gen.gen != 0 && a->session == c->session && a->first > c->next_seq;
 	uint64_t span = a->next - (jump ? c->next_seq : a->next);
-	bool moved = adopt(c, c->gen.gen, a->session, a->first, a->next);
+	bool moved = adopt(c, c->gen.gen, a->session, a->first, a->next, a->held ? &a->chunk[0] : NULL);
 
 	/* a jump that the ring has room for needs no new generation: the numbers between become gaps one by one */
 	if (!moved && jump && span <= c->desc.window)
@@ -238,14 +267,38 @@ static void hold(struct mdbus_channel *c, const struct mdbus_chunk *p, const str
 }
 
 /* A line that is nowhere yet, or lost: the generation its numbers belong to, without more ado if there is one. */
-static bool find_place(struct mdbus_channel *c, uint64_t session, uint64_t first, uint64_t next)
+static bool find_place(struct mdbus_channel *c, const struct mdbus_chunk *p, uint64_t session, uint64_t first,
+                       uint64_t next)
 {
 	uint64_t newest = mdbus_gen_newest(c->ring.hdr);
 
 	mdbus_resolver_advance(&c->resolver);
 	if (newest == 0)
 		return open_next(c, session, first, false);
-	return adopt(c, newest - 1u, session, first, next) || (newest > 1 && adopt(c, newest - 2u, session, first, next));
+	return adopt(c, newest > PLACES ? newest - PLACES : 0, session, first, next, p);
+}
+
+/* The tail of the session before this one, arriving late: it belongs where that one is. */
+static enum mdbus_decode_error publish_previous(struct mdbus_channel *c, const struct mdbus_chunk *p,
+                                                const struct mdbus_packet *d, uint64_t now_ns)
+{
+	struct mdbus_gen gen = c->gen, next;
+	uint64_t next_seq = c->next_seq, limit = c->limit;
+	uint32_t stranded = c->stranded;
+	enum mdbus_decode_error err = MDBUS_DECODE_OK;
+
+	mdbus_count(&c->mine->count.out_of_order, 1u);
+	if (d->no_messages || d->seq < c->prev.first_seq)
+		return err;
+	c->gen = c->prev;
+	c->next_seq = UINT64_MAX; /* nothing of it is progress */
+	c->limit = mdbus_gen_get(c->ring.hdr, c->prev.gen + 1, &next) ? next.base : c->prev.base;
+	err = mdbus_channel_publish(c, p, d, now_ns);
+	c->gen = gen;
+	c->next_seq = next_seq;
+	c->limit = limit;
+	c->stranded = stranded;
+	return err;
 }
 
 /* A packet behind this line's newest number.  True: nothing more is to be said about it. */
@@ -268,9 +321,11 @@ static bool offer_behind(struct mdbus_channel *c, const struct mdbus_chunk *p, c
 		return true;
 	uint64_t pos = c->gen.base + (m.seq - c->gen.first_seq);
 	int same = mdbus_channel_compare(c, pos, c->gen.gen, p->bytes + m.off, m.len);
+	bool far = c->next_seq - first > c->desc.reorder_window && !d->retrans;
 
-	if (same == 0 || same == -2) {
-		*proven = true; /* other bytes than these are published there, or the ring is long past it */
+	/* other bytes than these are published there, or the ring is long past it, or no reorder explains it */
+	if (same == 0 || same == -2 || (same == -1 && far)) {
+		*proven = true;
 		return false;
 	}
 	*err = mdbus_channel_publish(c, p, d, now_ns);
@@ -289,8 +344,10 @@ enum mdbus_decode_error mdbus_candidate_packet(struct mdbus_channel *c, const st
 		mdbus_count(&c->mine->count.out_of_window, 1u);
 		return MDBUS_DECODE_OK;
 	}
-	if (c->gen.gen == 0 && find_place(c, d->session, first, next))
+	if (c->gen.gen == 0 && find_place(c, p, d->session, first, next))
 		return mdbus_channel_publish(c, p, d, now_ns);
+	if (c->prev.gen != 0 && d->session == c->prev_session && d->session != c->session)
+		return publish_previous(c, p, d, now_ns);
 	if (c->gen.gen != 0 && d->session == c->session) {
 		uint64_t end = c->gen.base + (next - c->gen.first_seq);
 

@@ -64,6 +64,8 @@ struct mdbus_channel {
 	/* where this line is */
 	struct mdbus_gen gen; /* gen.gen 0: nowhere yet */
 	uint64_t session;     /* full hash */
+	struct mdbus_gen prev; /* where it was before; gen 0: nowhere */
+	uint64_t prev_session;
 	uint64_t next_seq;    /* number after the newest one seen */
 	uint64_t limit;       /* positions of this generation end here: base of the next one, or the end of all */
 	uint64_t gen_hint;    /* ring's newest generation when limit was looked up */
