@@ -5,6 +5,7 @@
  * While it reads it only hashes and counts (verify_track.c), so that it keeps up; the log is read when the reading has
  * ended.  A reader that was lapped cannot vouch for what it missed, so an overrun fails the run unless it is allowed.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +27,8 @@ static const struct mdbus_tool tool = {
 		 "whether every message was delivered once, in order and whole, or announced as a gap that the log explains.\n"
 		 "Prints \"mdbus-verify: attached\" when it is ready (to stderr with --json). Start the feeder after that.\n"
 		 "A gap is explained if the number was lost on all lines, was never sent by the source, or was carried only by\n"
-		 "lines that were down when it was sent (--down; LINE is a name, or the position among the feeder's --line;\n"
-		 "line names stand for positions in the configuration, so give both in the same order).\n"
+		 "lines that were down when it was sent (--down, --downs; LINE is a name, or the position among the feeder's\n"
+		 "--line; line names stand for positions in the configuration, so give both in the same order).\n"
 		 "The streams of the log belong to the channels in order, unless --streams says otherwise; a capture of both\n"
 		 "lines has two streams for one channel: --streams itch=0+1.\n"
 		 "Exit status: 0 all holds, 1 something does not, 2 wrong arguments.\n",
@@ -35,7 +36,7 @@ static const struct mdbus_tool tool = {
 
 static struct {
 	int json, spin, until_idle_ms, allow_overruns;
-	char *log, *from, *streams, *unordered;
+	char *log, *downs, *from, *streams, *unordered;
 	char **down;
 } opt;
 
@@ -46,6 +47,8 @@ static const struct poptOption options[] = {
 	{ "from", 'f', POPT_ARG_STRING, &opt.from, 0, "Start at new records (head) or the oldest still there", "head|oldest" },
 	{ "down", 0, POPT_ARG_ARGV, &opt.down, 0, "LINE was down from T0 to T1 (CLOCK_MONOTONIC), may be repeated",
 	  "LINE:T0_NS:T1_NS" },
+	{ "downs", 0, POPT_ARG_STRING, &opt.downs, 0, "A file of such intervals, one a line, read when the reading has ended",
+	  "FILE" },
 	{ "streams", 0, POPT_ARG_STRING, &opt.streams, 0, "Streams of the log by channel", "CH=IDX[+IDX],..." },
 	{ "unordered", 0, POPT_ARG_STRING, &opt.unordered, 0, "Channels in arrival order: matched by content", "CH,..." },
 	{ "allow-overruns", 0, POPT_ARG_NONE, &opt.allow_overruns, 0, "Do not fail for what this reader was too slow for", NULL },
@@ -157,6 +160,15 @@ static uint32_t find_line(const void *of, const char *name, size_t len)
 	return UINT32_MAX;
 }
 
+static bool add_down(struct verify *v, const char *text, char *err, size_t errlen)
+{
+	if (v->ndown == DOWNS_MAX) {
+		snprintf(err, errlen, "more than %u --down", DOWNS_MAX);
+		return false;
+	}
+	return mdbus_args_down(text, find_line, v, &v->down[v->ndown++], err, errlen);
+}
+
 /* Everything that can be said about the arguments before the run, so that a mistake does not cost one. */
 static bool check_arguments(struct verify *v, const char *bus)
 {
@@ -164,20 +176,35 @@ static bool check_arguments(struct verify *v, const char *bus)
 	char err[256];
 
 	v->only = slash ? find_channel(v, slash + 1, strlen(slash + 1)) : UINT32_MAX;
-	for (char **d = opt.down; d != NULL && *d != NULL; d++) {
-		if (v->ndown == DOWNS_MAX) {
-			mdbus_tool_error(&tool, "more than %u --down", DOWNS_MAX);
-			return false;
-		}
-		if (!mdbus_args_down(*d, find_line, v, &v->down[v->ndown++], err, sizeof(err)))
+	for (char **d = opt.down; d != NULL && *d != NULL; d++)
+		if (!add_down(v, *d, err, sizeof(err)))
 			goto wrong;
-	}
 	if (opt.unordered && !mdbus_args_channels(opt.unordered, find_channel, v, v->unordered, err, sizeof(err)))
 		goto wrong;
 	return true;
 wrong:
 	mdbus_tool_error(&tool, "%s", err);
 	return false;
+}
+
+/* The intervals that were not known yet when the reading began. */
+static bool read_downs(struct verify *v, char *err, size_t errlen)
+{
+	FILE *f = opt.downs ? fopen(opt.downs, "r") : NULL;
+	char line[128];
+	bool ok = true;
+
+	if (f == NULL) {
+		if (opt.downs)
+			snprintf(err, errlen, "%s: %s", opt.downs, strerror(errno));
+		return opt.downs == NULL;
+	}
+	while (ok && fgets(line, sizeof(line), f) != NULL) {
+		line[strcspn(line, "\n")] = '\0';
+		ok = line[0] == '\0' || add_down(v, line, err, errlen);
+	}
+	fclose(f);
+	return ok;
 }
 
 /* Streams to channels: as told, or in order. */
@@ -252,7 +279,7 @@ static int verdict(struct verify *v)
 	char err[512] = "";
 	int rc = mdbus_log_open(&v->log, opt.log, err, sizeof(err));
 
-	if (rc == 0 && !assign_streams(v, err, sizeof(err)))
+	if (rc == 0 && (!read_downs(v, err, sizeof(err)) || !assign_streams(v, err, sizeof(err))))
 		rc = -1;
 	if (rc == 0) {
 		rc = mdbus_log_index(&v->log, v->part_of, v->nchannel);
