@@ -153,7 +153,7 @@ static void hist_text(const char *name, const struct mdbus_hist *h)
 
 static void report_json(const struct latency *l, const struct figures *f, double seconds, bool final)
 {
-	char name[6 * 128 + 2], bus[128];
+	char name[6 * 128 + 3], bus[128];
 
 	snprintf(bus, sizeof(bus), "%s", l->bus);
 	*mdbus_put_json_string(name, bus) = 0;

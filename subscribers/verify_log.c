@@ -14,27 +14,28 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int map_file(struct mdbus_log *log, const char *path)
+/* Map the file; its header, or NULL with the reason in *rc. */
+static const struct mdbus_feedlog_hdr *map_file(struct mdbus_log *log, const char *path, int *rc)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC), rc = 0;
-	struct stat st;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat st = { 0 };
+	void *map = MAP_FAILED;
 
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) < 0) {
-		rc = -errno;
-	} else if ((size_t)st.st_size < sizeof(struct mdbus_feedlog_hdr)) {
-		rc = -EBADMSG;
-	} else {
-		log->map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-		log->map_size = (size_t)st.st_size;
-		if (log->map == MAP_FAILED) {
-			log->map = NULL;
-			rc = -errno;
-		}
-	}
-	close(fd);
-	return rc;
+	*rc = -EBADMSG;
+	if (fd >= 0 && fstat(fd, &st) == 0 && (size_t)st.st_size >= sizeof(struct mdbus_feedlog_hdr))
+		map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	else if (fd >= 0)
+		errno = EBADMSG;
+	if (map == MAP_FAILED)
+		*rc = -errno;
+	if (fd >= 0)
+		close(fd);
+	if (map == MAP_FAILED)
+		return NULL;
+	log->map = map;
+	log->map_size = (size_t)st.st_size;
+	*rc = 0;
+	return map;
 }
 
 int mdbus_log_open(struct mdbus_log *log, const char *path, char *err, size_t errlen)
@@ -44,16 +45,12 @@ int mdbus_log_open(struct mdbus_log *log, const char *path, char *err, size_t er
 	int rc;
 
 	memset(log, 0, sizeof(*log));
-	rc = map_file(log, path);
-	if (rc == -EBADMSG) {
-		snprintf(err, errlen, "%s: too short for a feeder log; give the file mdbus-feed --log wrote", path);
+	hdr = map_file(log, path, &rc);
+	if (hdr == NULL) {
+		snprintf(err, errlen, "%s: %s", path,
+		         rc == -EBADMSG ? "too short for a feeder log; give the file mdbus-feed --log wrote" : strerror(-rc));
 		return rc;
 	}
-	if (rc < 0) {
-		snprintf(err, errlen, "%s: %s", path, strerror(-rc));
-		return rc;
-	}
-	hdr = log->map;
 	if (memcmp(hdr->magic, MDBUS_FEEDLOG_MAGIC, sizeof(hdr->magic)) != 0 || hdr->nstreams > UINT16_MAX + 1u) {
 		snprintf(err, errlen, "%s: not a feeder log; give the file mdbus-feed --log wrote", path);
 		return -EPROTO;
@@ -134,7 +131,8 @@ static int fill_parts(struct mdbus_log *log, const uint32_t *part_of)
 	for (uint64_t i = 0; i < log->n; i++) {
 		if (log->record[i].stream >= log->nstreams)
 			return -EBADMSG;
-		if ((p = part_for(log, part_of, &log->record[i])) != NULL)
+		p = part_for(log, part_of, &log->record[i]);
+		if (p != NULL)
 			p->n++;
 	}
 	for (uint32_t k = 0; k < log->npart; k++) {
@@ -144,9 +142,11 @@ static int fill_parts(struct mdbus_log *log, const uint32_t *part_of)
 			return -ENOMEM;
 		p->n = 0;
 	}
-	for (uint64_t i = 0; i < log->n; i++)
-		if ((p = part_for(log, part_of, &log->record[i])) != NULL)
+	for (uint64_t i = 0; i < log->n; i++) {
+		p = part_for(log, part_of, &log->record[i]);
+		if (p != NULL && p->index != NULL)
 			p->index[p->n++] = (uint32_t)i;
+	}
 	return 0;
 }
 

@@ -115,10 +115,11 @@ void mdbus_report_text(FILE *f, const struct mdbus_report_row *r, uint32_t nrow,
 
 static void json_string(FILE *f, const char *s)
 {
-	char bounded[NAME_MAX_SHOWN], text[6u * NAME_MAX_SHOWN + 2u];
+	char bounded[NAME_MAX_SHOWN], text[6u * NAME_MAX_SHOWN + 3u];
 
 	snprintf(bounded, sizeof(bounded), "%s", s);
-	fwrite(text, 1, (size_t)(mdbus_put_json_string(text, bounded) - text), f);
+	*mdbus_put_json_string(text, bounded) = 0;
+	fputs(text, f);
 }
 
 static void json_verdict(FILE *f, const struct mdbus_verdict *v)

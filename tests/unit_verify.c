@@ -62,9 +62,11 @@ static uint32_t rnd(struct run *r, uint32_t n)
 
 static void add_log(struct run *r, uint32_t epoch, uint64_t seq, uint64_t time_ns, uint8_t mask, uint8_t flags)
 {
+	const uint8_t bytes[3] = { (uint8_t)epoch, (uint8_t)(seq >> 8), (uint8_t)seq };
+
 	r->log[r->nlog++] = (struct mdbus_feedlog_record){
 		.seq = seq,
-		.hash = mdbus_feedlog_hash(&(uint64_t[2]){ epoch, seq }, 16),
+		.hash = mdbus_feedlog_hash(bytes, sizeof(bytes)),
 		.time_ns = time_ns,
 		.session_no = epoch,
 		.len = 20u + (uint32_t)(seq % 50u),
