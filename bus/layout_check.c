@@ -106,13 +106,60 @@ static const char *flaw_of_msglen(const struct mdbus_layout *l)
 	return flaw_of_field(l, f, 4);
 }
 
-uint32_t mdbus_layout_msg_min(const struct mdbus_layout *l)
+/* The bytes of a value as a field of that width holds them, and zeros, as a word in memory order. */
+static uint64_t raw_word(const struct mdbus_layout *l, uint64_t value, unsigned width, unsigned skip)
+{
+	uint8_t bytes[8] = { 0 };
+	uint64_t raw;
+
+	for (unsigned i = 0; i < width; i++)
+		bytes[skip + (l->big_endian ? width - 1 - i : i)] = (uint8_t)(value >> 8 * i);
+	memcpy(&raw, bytes, sizeof(raw));
+	return raw;
+}
+
+/* A field of the header lies within some eight bytes of it, if the header has eight. */
+static void derive_cond(const struct mdbus_layout *l, struct mdbus_layout_cond *c)
+{
+	const unsigned width = c->field.width, end = (unsigned)c->field.offset + width;
+	const uint64_t greatest = width >= 8 ? UINT64_MAX : (UINT64_C(1) << 8 * width) - 1;
+	unsigned skip;
+
+	c->quick = MDBUS_QUICK_NOT;
+	c->at = 0;
+	c->mask = c->want = 0;
+	if (c->op == MDBUS_OP_IN || c->field.in_message || l->hdr < 8 || width == 0 || width > 8 || end > l->hdr ||
+	    c->value[0] > greatest)
+		return;
+	c->at = end < 8 ? 0 : (uint16_t)(end - 8);
+	skip = c->field.offset - c->at;
+	c->quick = c->op == MDBUS_OP_EQ ? MDBUS_QUICK_EQUAL : MDBUS_QUICK_DIFFER;
+	if (c->op == MDBUS_OP_ANY_BIT) {
+		c->mask = raw_word(l, c->value[0], width, skip);
+	} else {
+		c->mask = raw_word(l, UINT64_MAX, width, skip);
+		c->want = raw_word(l, c->value[0], width, skip);
+	}
+}
+
+void mdbus_layout_derive(struct mdbus_layout *l)
 {
 	uint32_t min = l->msglen.width ? (uint32_t)l->msglen.offset + l->msglen.width : 0;
 
 	if (l->seq.in_message && (uint32_t)l->seq.offset + l->seq.width > min)
 		min = (uint32_t)l->seq.offset + l->seq.width;
-	return min;
+	l->msg_min = (uint16_t)min;
+	for (unsigned i = 0; i < MDBUS_LAYOUT_RULES_MAX; i++)
+		for (unsigned k = 0; k < MDBUS_LAYOUT_CONDS_MAX; k++)
+			derive_cond(l, &l->rule[i].cond[k]);
+}
+
+static bool derived_agrees(const struct mdbus_layout *l)
+{
+	struct mdbus_layout copy = *l;
+
+	mdbus_layout_derive(&copy);
+	return memcmp(&copy, l, sizeof(copy)) == 0;
 }
 
 static struct mdbus_layout_flaw flaw_of_form(const struct mdbus_layout *l)
@@ -131,8 +178,8 @@ static struct mdbus_layout_flaw flaw_of_form(const struct mdbus_layout *l)
 		return flaw("wrap", -1, "is null, \"max->1\" or \"reset\"");
 	if (l->nrule > MDBUS_LAYOUT_RULES_MAX)
 		return flaw("rules", -1, "has at most 8 rules");
-	if (l->msg_min != mdbus_layout_msg_min(l))
-		return flaw("msglen", -1, "disagrees with msg_min");
+	if (!derived_agrees(l))
+		return flaw("name", -1, "what was derived from the members disagrees with them");
 	return flaw(NULL, -1, NULL);
 }
 

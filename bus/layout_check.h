@@ -17,7 +17,7 @@ struct mdbus_layout_flaw {
 /* The decoder's assumptions, one by one. Pure; never reads outside *l, whatever is in it. */
 struct mdbus_layout_flaw mdbus_layout_find_flaw(const struct mdbus_layout *l);
 
-/* What msg_min has to be: the end of the last field that every message must have. */
-uint32_t mdbus_layout_msg_min(const struct mdbus_layout *l);
+/* Fill in what follows from the other members (those that layout.h calls derived).  After parsing, before the check. */
+void mdbus_layout_derive(struct mdbus_layout *l);
 
 #endif

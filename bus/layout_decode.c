@@ -44,10 +44,10 @@ static ALWAYS_INLINE uint64_t load(const uint8_t *p, unsigned width, bool big)
 	}
 }
 
-static ALWAYS_INLINE uint64_t load_field(const struct mdbus_layout *l, const uint8_t *base,
-                                         const struct mdbus_layout_field *f)
+static ALWAYS_INLINE uint64_t load_header(const struct mdbus_layout *l, const uint8_t *payload,
+                                          const struct mdbus_layout_field *f)
 {
-	return load(base + f->offset, f->width, l->big_endian);
+	return load(payload + f->offset, f->width, l->big_endian);
 }
 
 /* seq + n, in the layout's idea of what follows its greatest number. */
@@ -119,57 +119,60 @@ struct tally {
 };
 
 /*
- * The length of the message at off, or 0 if it runs past end or is too short for its own fields.
- * Every caller has off <= end.
+ * What the walk needs of the layout and packet, in locals: its stores could be to the layout, for all the compiler knows.
+ * From one message to the next it depends on one load and one addition.
  */
-static ALWAYS_INLINE uint32_t message_len(const struct mdbus_layout *l, const uint8_t *payload, uint32_t off,
-                                          uint32_t end, unsigned width, bool big)
-{
-	int64_t n;
-
-	if (end - off < l->msg_min)
-		return 0;
-	n = (int64_t)load(payload + off + l->msglen.offset, width, big) + l->msglen.bias;
-	return n < (int64_t)l->msg_min || n > (int64_t)(end - off) ? 0 : (uint32_t)n;
-}
-
 static ALWAYS_INLINE enum mdbus_decode_error walk_form(const struct mdbus_layout *l, const uint8_t *payload,
                                                        const struct mdbus_packet *p, struct mdbus_message *out,
                                                        uint32_t max, struct tally *t, unsigned width, bool big)
 {
-	const uint32_t end = p->msgs_end;
-	const uint32_t want = l->end_count ? p->frames : UINT32_MAX;
-	const uint32_t least = l->align > 1 ? l->align : 1; /* fewer bytes at the end are pad, or nothing */
-	const bool own_seq = l->seq.in_message;
+	const int64_t end = p->msgs_end, min = l->msg_min, bias = l->msglen.bias;
+	const uint8_t *const length_at = payload + l->msglen.offset;
+	const bool by_count = l->end_count, own_seq = l->seq.in_message, wraps = l->wrap == MDBUS_WRAP_MAX_TO_1;
+	const uint32_t want = by_count ? p->frames : UINT32_MAX;
+	const int64_t least = l->align > 1 ? l->align : 1; /* fewer bytes at the end are pad, or nothing */
+	const struct mdbus_layout_field seq_at = l->seq;
+	const bool seq_big = l->big_endian;
 	uint64_t seq = p->seq;
-	uint32_t off = p->msgs_off, n = 0;
+	int64_t off = p->msgs_off;
+	uint32_t n = 0;
 	enum mdbus_decode_error error = MDBUS_DECODE_OK;
 
+	t->first_seq = t->last_seq = 0;
 	for (; n < want; n++) {
-		uint32_t len;
+		int64_t next;
 
-		if (!l->end_count && end - off < least)
+		if (!by_count && end - off < least)
 			break;
-		if (n == max)
-			goto full;
-		len = message_len(l, payload, off, end, width, big);
-		if (len == 0) {
+		if (n == max) {
+			t->n = n;
+			return MDBUS_DECODE_OK;
+		}
+		if (end - off < min) {
 			error = off == end ? MDBUS_DECODE_BAD_COUNT : MDBUS_DECODE_BAD_LENGTH;
 			break;
 		}
+		next = off + bias + (int64_t)load(length_at + off, width, big);
+#ifdef MDBUS_MUTANT_message_unbounded
+		if (next < off + min) {
+#else
+		if (next < off + min || next > end) {
+#endif
+			error = MDBUS_DECODE_BAD_LENGTH;
+			break;
+		}
 		if (own_seq)
-			seq = load_field(l, payload + off, &l->seq);
+			seq = load(payload + off + seq_at.offset, seq_at.width, seq_big);
 		if (out)
-			out[n] = (struct mdbus_message){ .off = off, .len = len, .seq = seq };
+			out[n] = (struct mdbus_message){ .off = (uint32_t)off, .len = (uint32_t)(next - off), .seq = seq };
 		if (n == 0)
 			t->first_seq = seq;
 		t->last_seq = seq;
-		seq = seq_add(l, seq, 1);
-		off += len;
+		seq = wraps ? seq_add(l, seq, 1) : seq + 1;
+		off = next;
 	}
-	if (!error && !l->end_count && p->frames != MDBUS_FRAMES_TO_END && n != p->frames)
+	if (!error && !by_count && p->frames != MDBUS_FRAMES_TO_END && n != p->frames)
 		error = MDBUS_DECODE_BAD_COUNT;
-full:
 	t->n = n;
 	return error;
 }
@@ -230,29 +233,40 @@ enum mdbus_decode_error mdbus_layout_messages(const struct mdbus_layout *l, cons
 
 /* ---- events ---- */
 
-/* Where a field of a rule lies, or NULL: there is no first message, or it ends before the field does. */
-static inline const uint8_t *rule_field(const struct mdbus_layout *l, const uint8_t *payload,
-                                        const struct mdbus_packet *p, const struct mdbus_layout_field *f)
+/* A field of the first message.  False: there is no first message, or it ends before the field does. */
+static bool load_first_message(const struct mdbus_layout *l, const uint8_t *payload, const struct mdbus_packet *p,
+                               const struct mdbus_layout_field *f, uint64_t *out)
 {
-	uint32_t len;
+	const uint8_t *first = payload + p->msgs_off;
+	int64_t room = (int64_t)p->msgs_end - p->msgs_off, len;
 
-	if (!f->in_message)
-		return payload + f->offset;
-	if (p->frames == 0)
-		return NULL;
-	len = message_len(l, payload, p->msgs_off, p->msgs_end, l->msglen.width, l->big_endian);
-	return (uint32_t)f->offset + f->width > len ? NULL : payload + p->msgs_off + f->offset;
+	if (p->frames == 0 || room < l->msg_min)
+		return false;
+	len = (int64_t)load(first + l->msglen.offset, l->msglen.width, l->big_endian) + l->msglen.bias;
+	if (len > room || (int64_t)f->offset + f->width > len)
+		return false;
+	*out = load(first + f->offset, f->width, l->big_endian);
+	return true;
 }
 
-static inline bool cond_holds(const struct mdbus_layout *l, const uint8_t *payload, const struct mdbus_packet *p,
+static ALWAYS_INLINE bool load_rule_field(const struct mdbus_layout *l, const uint8_t *payload,
+                                          const struct mdbus_packet *p, const struct mdbus_layout_field *f,
+                                          uint64_t *out)
+{
+	if (f->in_message)
+		return load_first_message(l, payload, p, f, out);
+	*out = load_header(l, payload, f);
+	return true;
+}
+
+/* A condition in the form that takes a conversion, a bound or a list. */
+static bool cond_holds_slowly(const struct mdbus_layout *l, const uint8_t *payload, const struct mdbus_packet *p,
                               const struct mdbus_layout_cond *c)
 {
-	const uint8_t *at = rule_field(l, payload, p, &c->field);
 	uint64_t v;
 
-	if (!at)
+	if (!load_rule_field(l, payload, p, &c->field, &v))
 		return false;
-	v = load(at, c->field.width, l->big_endian);
 	switch (c->op) {
 	case MDBUS_OP_EQ:
 		return v == c->value[0];
@@ -266,6 +280,18 @@ static inline bool cond_holds(const struct mdbus_layout *l, const uint8_t *paylo
 				return true;
 		return false;
 	}
+}
+
+/* Most conditions are one comparison of eight bytes of the header, masked, as they lie there (mdbus_layout_derive). */
+static ALWAYS_INLINE bool cond_holds(const struct mdbus_layout *l, const uint8_t *payload,
+                                     const struct mdbus_packet *p, const struct mdbus_layout_cond *c)
+{
+	uint64_t raw;
+
+	if (c->quick == MDBUS_QUICK_NOT)
+		return cond_holds_slowly(l, payload, p, c);
+	memcpy(&raw, payload + c->at, sizeof(raw));
+	return ((raw & c->mask) == c->want) == (c->quick == MDBUS_QUICK_EQUAL);
 }
 
 /* The rule that gives the packet its event, or NULL.  Marks retransmissions on the way. */
@@ -299,7 +325,7 @@ static inline void set_next(struct mdbus_packet *p, uint64_t next)
 static void number_event(const struct mdbus_layout *l, const uint8_t *payload, const struct mdbus_layout_rule *r,
                          struct mdbus_packet *p)
 {
-	const uint8_t *at;
+	uint64_t next;
 
 	p->count = 0;
 	p->has_seq = 0;
@@ -310,29 +336,39 @@ static void number_event(const struct mdbus_layout *l, const uint8_t *payload, c
 		break;
 	case MDBUS_EVENT_SEQ_LAST:
 		p->has_seq = 1;
+#ifdef MDBUS_MUTANT_last_as_next
+		set_next(p, p->seq);
+#else
 		set_next(p, seq_add(l, p->seq, 1));
+#endif
 		break;
 	case MDBUS_EVENT_SEQ_ZERO:
 		if (p->event == MDBUS_EVENT_RESET || p->event == MDBUS_EVENT_SOS)
 			set_next(p, 1);
 		break;
 	case MDBUS_EVENT_SEQ_FIELD:
-		at = rule_field(l, payload, p, &r->field);
-		if (at)
-			set_next(p, load(at, r->field.width, l->big_endian));
+		if (load_rule_field(l, payload, p, &r->field, &next))
+			set_next(p, next);
 		break;
 	default:
 		break;
 	}
 }
 
-/* seq and count of a layout that keeps them in its messages, or nowhere: found by walking. */
-static void number_by_walk(const struct mdbus_layout *l, const uint8_t *payload, struct mdbus_packet *p)
+/*
+ * seq and count of a layout that keeps them in its messages, or nowhere: found by walking.  A malformed message is reported
+ * here if it is the first, else by whoever walks next: the ones before it are valid.
+ */
+static enum mdbus_decode_error number_by_walk(const struct mdbus_layout *l, const uint8_t *payload,
+                                              struct mdbus_packet *p)
 {
 	struct tally t = { 0 };
+	enum mdbus_decode_error error = MDBUS_DECODE_OK;
 
 	if (p->frames)
-		(void)walk(l, payload, p, NULL, UINT32_MAX, &t); /* a malformed message is reported by whoever walks next */
+		error = walk(l, payload, p, NULL, UINT32_MAX, &t);
+	if (error && t.n == 0)
+		return error;
 	p->count = t.n;
 	if (!l->seq.in_message) {
 		p->has_seq = 1;
@@ -344,9 +380,11 @@ static void number_by_walk(const struct mdbus_layout *l, const uint8_t *payload,
 	} else {
 		p->seq = p->pktseq;
 	}
+	return MDBUS_DECODE_OK;
 }
 
-static inline void number_messages(const struct mdbus_layout *l, const uint8_t *payload, struct mdbus_packet *p)
+static inline enum mdbus_decode_error number_messages(const struct mdbus_layout *l, const uint8_t *payload,
+                                                      struct mdbus_packet *p)
 {
 	if (l->unit == MDBUS_UNIT_PACKET) {
 		p->count = 1;
@@ -355,12 +393,13 @@ static inline void number_messages(const struct mdbus_layout *l, const uint8_t *
 	} else if (l->unit == MDBUS_UNIT_ARRIVAL) {
 		p->count = 1;
 	} else if (l->seq.in_message || p->frames == MDBUS_FRAMES_TO_END) {
-		number_by_walk(l, payload, p);
+		return number_by_walk(l, payload, p);
 	} else {
 		p->count = p->frames;
 		p->has_seq = 1;
 		set_next(p, seq_add(l, p->seq, p->frames));
 	}
+	return MDBUS_DECODE_OK;
 }
 
 /* ---- a packet ---- */
@@ -373,29 +412,29 @@ static inline enum mdbus_decode_error read_header(const struct mdbus_layout *l, 
 	p->msgs_off = l->hdr;
 	p->msgs_end = len;
 	if (l->pktlen.width) {
-		int64_t n = (int64_t)load_field(l, payload, &l->pktlen) + l->pktlen.bias;
+		int64_t n = (int64_t)load_header(l, payload, &l->pktlen) + l->pktlen.bias;
 
 		if (n < l->hdr || n > (int64_t)len)
 			return MDBUS_DECODE_BAD_LENGTH;
 		p->msgs_end = (uint32_t)n;
 	}
 	if (l->count.width)
-		p->frames = (uint32_t)load_field(l, payload, &l->count);
+		p->frames = (uint32_t)load_header(l, payload, &l->count);
 	else
 		p->frames = l->msglen.width ? MDBUS_FRAMES_TO_END : 1;
 	if (l->time.width)
-		p->time_ns = load_field(l, payload, &l->time);
+		p->time_ns = load_header(l, payload, &l->time);
 	if (l->pktseq.width)
-		p->pktseq = load_field(l, payload, &l->pktseq);
+		p->pktseq = load_header(l, payload, &l->pktseq);
 	if (l->seq.width)
-		p->seq = l->seq.in_message ? p->pktseq : load_field(l, payload, &l->seq);
+		p->seq = l->seq.in_message ? p->pktseq : load_header(l, payload, &l->seq);
 	if (l->nsession)
 		p->session = session_hash(l, payload);
 	return MDBUS_DECODE_OK;
 }
 
-enum mdbus_decode_error mdbus_layout_decode(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
-                                            struct mdbus_packet *out)
+enum mdbus_decode_error mdbus_layout_decode(const struct mdbus_layout *restrict l, const uint8_t *restrict payload,
+                                            uint32_t len, struct mdbus_packet *restrict out)
 {
 	const struct mdbus_layout_rule *r;
 	enum mdbus_decode_error error;
@@ -412,17 +451,19 @@ enum mdbus_decode_error mdbus_layout_decode(const struct mdbus_layout *l, const 
 			out->frames = 0;
 	}
 	/* A forged count must not move the numbering: there has to be room for the messages, whatever they are. */
+#ifndef MDBUS_MUTANT_count_believed
 	if (l->end_count && (uint64_t)out->frames * l->msg_min > out->msgs_end - out->msgs_off)
 		return MDBUS_DECODE_BAD_COUNT;
+#endif
 	if (out->event != MDBUS_EVENT_NONE && out->event != MDBUS_EVENT_UNSEQ && out->event_seq != MDBUS_EVENT_SEQ_COUNTS) {
 		number_event(l, payload, r, out);
 	} else {
-		number_messages(l, payload, out);
+		error = number_messages(l, payload, out);
 		if (out->event == MDBUS_EVENT_UNSEQ)
 			out->has_seq = out->has_next = 0;
 	}
 	out->no_messages = out->count == 0;
-	return MDBUS_DECODE_OK;
+	return error;
 }
 
 /* ---- names ---- */

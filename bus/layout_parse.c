@@ -450,7 +450,7 @@ static int get_layout(struct parse *c, json_t *v, const char *name, struct mdbus
 	}
 	if (rc)
 		return rc;
-	out->msg_min = (uint16_t)mdbus_layout_msg_min(out);
+	mdbus_layout_derive(out);
 	flaw = mdbus_layout_find_flaw(out);
 	if (!flaw.text)
 		return 0;

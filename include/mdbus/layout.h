@@ -85,11 +85,18 @@ struct mdbus_layout_field {
 
 enum mdbus_op { MDBUS_OP_EQ = 0, MDBUS_OP_NE, MDBUS_OP_IN, MDBUS_OP_ANY_BIT };
 
+enum mdbus_quick { MDBUS_QUICK_NOT = 0, MDBUS_QUICK_EQUAL, MDBUS_QUICK_DIFFER };
+
 struct mdbus_layout_cond {
 	struct mdbus_layout_field field;
 	uint8_t op; /* enum mdbus_op */
 	uint8_t nvalue;
-	uint8_t pad[6];
+	/* derived: the same as a comparison of (8 bytes of the payload from `at`) & mask with want, where it can be one */
+	uint8_t quick; /* enum mdbus_quick */
+	uint8_t pad;
+	uint16_t at;
+	uint16_t pad2;
+	uint64_t mask, want;
 	uint64_t value[MDBUS_LAYOUT_VALUES_MAX];
 };
 
@@ -117,7 +124,7 @@ struct mdbus_layout {
 	uint8_t nrule;
 	uint16_t hdr;
 	uint8_t key_bytes, session_bytes; /* summed widths */
-	uint16_t msg_min; /* bytes that a message has at least: those of its length and number fields */
+	uint16_t msg_min; /* derived: bytes that a message has at least, those of its length and number fields */
 	uint16_t pad;
 	struct mdbus_layout_field seq, count, pktlen, time, pktseq;
 	struct mdbus_layout_field msglen; /* width 0: no messages inside, the packet is one */
