@@ -24,16 +24,19 @@ static void drop_candidate(struct mdbus_channel *c, uint32_t current_frame)
 		if (--c->holds->refs[frame] == 0 && frame != current_frame)
 			c->holds->loose[c->holds->nloose++] = frame;
 	}
-	a->count = a->held = 0;
+	a->count = a->held = a->patience = 0;
 	mdbus_store_relaxed(&c->mine->candidate_seq, 0);
 }
 
 void mdbus_candidate_age(struct mdbus_channel *c)
 {
-	if (--c->candidate.patience != 0)
-		return;
-	mdbus_count(&c->mine->count.out_of_window, c->candidate.count);
-	drop_candidate(c, UINT32_MAX);
+	struct mdbus_candidate *a = &c->candidate;
+
+	/* not in a row any more; but what was kept back may still turn out to be the first of a true run */
+	mdbus_count(&c->mine->count.out_of_window, a->count);
+	a->count = 0;
+	if (--a->patience == 0)
+		drop_candidate(c, UINT32_MAX);
 }
 
 /* True if generation g may hold the numbers first..next of a session. */
@@ -177,7 +180,7 @@ static bool other_agrees(const struct mdbus_channel *c, const struct mdbus_candi
 		uint64_t seq = mdbus_load_relaxed(&lc->candidate_seq);
 
 		if (seq != 0 && mdbus_load_relaxed(&lc->candidate_session) == a->session &&
-		    seq - 1u - a->first + c->desc.window <= 2u * c->desc.window)
+		    seq - 1u - a->first + c->desc.reorder_window <= 2u * c->desc.reorder_window)
 			return true;
 	}
 	return false;
@@ -241,11 +244,11 @@ static void hold(struct mdbus_channel *c, const struct mdbus_chunk *p, const str
 	struct mdbus_candidate *a = &c->candidate;
 	uint32_t frame = mdbus_holds_frame(c->holds, p->off);
 
-	if (a->count != 0 && (!continues(c, a, d->session, first) || a->held == MDBUS_AGREE_MAX)) {
+	if (a->patience != 0 && (!continues(c, a, d->session, first) || a->held == MDBUS_AGREE_MAX)) {
 		mdbus_count(&c->mine->count.out_of_window, a->count);
 		drop_candidate(c, frame);
 	}
-	if (a->count == 0)
+	if (a->patience == 0)
 		*a = (struct mdbus_candidate){ .session = d->session, .first = first, .next = next };
 	a->patience = PATIENCE;
 	a->count++;

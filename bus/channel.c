@@ -243,7 +243,7 @@ enum mdbus_decode_error mdbus_channel_packet(struct mdbus_channel *c, const stru
 #endif
 	if (!ordinary || (int64_t)ahead < 0)
 		return mdbus_candidate_packet(c, p, &d, now_ns);
-	if (c->candidate.count != 0)
+	if (c->candidate.patience != 0)
 		mdbus_candidate_age(c);
 	if (ahead != 0)
 		mdbus_count(&c->mine->count.line_gaps, ahead);

@@ -43,9 +43,9 @@ struct mdbus_chunk {
 
 /* A run of packets that may be a jump or a restart. */
 struct mdbus_candidate {
-	uint32_t count;    /* packets of it so far; 0: none */
+	uint32_t count;    /* packets of it in a row */
 	uint32_t held;     /* of those, kept back in chunk[] */
-	uint32_t patience; /* ordinary packets it still outlives */
+	uint32_t patience; /* ordinary packets it still outlives; 0: there is no candidate */
 	uint64_t session;
 	uint64_t first;    /* its lowest number */
 	uint64_t next;     /* number it goes on with */
