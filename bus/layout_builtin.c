@@ -2,8 +2,8 @@
  *
  * layout_builtin.c - the feeds that mdbus knows without being told.
  *
- * They are written in the text form that users write their own in, and read by the same parser, once: there is no second
- * way to describe a feed, and each row is an example.  Offsets are from the exchanges' public specifications.
+ * They are written in the text form that users write their own in, and read by the same parser, once: there is no
+ * second way to describe a feed, and each row is an example.  Offsets are from the exchanges' public specifications.
  */
 #include <pthread.h>
 #include <string.h>
@@ -21,13 +21,13 @@ static const struct {
 	  " 'key': [['h',0,10]], 'session': [['h',0,10]], 'msglen': [0,2,2],"
 	  " 'rules': [{'if': [['h',18,2,'==',0]], 'act': 'heartbeat', 'seq': 'next'},"
 	  "           {'if': [['h',18,2,'==',65535]], 'act': 'eos', 'seq': 'next', 'nomsg': true}]}" },
-	/* MEMX MEMOIR over UDP: type u8 (0 heartbeat, 1 session shutdown, 2 messages), header length u8, then as Mold. */
+	/* MEMX MEMOIR over UDP: type u8 (0 heartbeat, 1 session shutdown, 2 messages), header length, then as Mold. */
 	{ "memoir_udp",
 	  "{'e': 'be', 'hdr': 20, 'unit': 'msg', 'seq': ['h',10,8], 'count': ['h',18,2], 'end': 'count',"
 	  " 'key': [['h',2,8]], 'session': [['h',2,8]], 'msglen': [0,2,2],"
 	  " 'rules': [{'if': [['h',0,1,'==',0]], 'act': 'heartbeat', 'seq': 'last', 'nomsg': true},"
 	  "           {'if': [['h',0,1,'==',1]], 'act': 'eos', 'seq': 'last', 'nomsg': true}]}" },
-	/* IEX-TP: version, protocol u16, channel u32, session u32, payload length u16, count u16, offset u64, sequence, time. */
+	/* IEX-TP: version, protocol u16, channel u32, session u32, payload length u16, count, offset, sequence, time. */
 	{ "iex_tp",
 	  "{'e': 'le', 'hdr': 40, 'unit': 'msg', 'seq': ['h',24,8], 'count': ['h',14,2], 'end': 'count',"
 	  " 'pktlen': ['h',12,2,40], 'time': ['h',32,8], 'key': [['h',2,2],['h',4,4]], 'session': [['h',8,4]],"
@@ -47,8 +47,9 @@ static const struct {
 	  "           {'if': [['h',2,1,'==',1]], 'act': 'heartbeat', 'seq': 'next'},"
 	  "           {'if': [['h',2,1,'==',12]], 'act': 'reset', 'seq': 'counts'}]}" },
 	/*
-	 * SIAC CTA (CTS, CQS): version u8, length u16, network u8, delivery flag u8 ('V' retransmission), sequence u32,
-	 * count u8, time.  Categories and types of the first message: 'CT' line integrity, 'CL' reset, 'CA' start, 'CZ' end.
+	 * SIAC CTA (CTS, CQS): version u8, length u16, network u8, delivery flag u8 ('V' retransmission), sequence
+	 * u32, count u8, time.  Categories and types of the first message: 'CT' line integrity, 'CL' reset, 'CA'
+	 * start, 'CZ' end.
 	 */
 	{ "siac_cta",
 	  "{'e': 'be', 'hdr': 20, 'unit': 'msg', 'seq': ['h',5,4], 'count': ['h',9,1], 'end': 'count', 'align': 2,"
@@ -60,37 +61,42 @@ static const struct {
 	  "           {'if': [['m',2,2,'==',17242]], 'act': 'eos', 'seq': 'counts'}]}" },
 	/* OTC Link ATS: length u16, packet number u32, flags u8, count u8, time u32; a message has its own number. */
 	{ "otc_link",
-	  "{'e': 'be', 'hdr': 12, 'unit': 'msg', 'seq': ['m',3,4], 'pktseq': ['h',2,4], 'count': ['h',7,1], 'end': 'payload',"
+	  "{'e': 'be', 'hdr': 12, 'unit': 'msg', 'seq': ['m',3,4], 'pktseq': ['h',2,4], 'count': ['h',7,1],"
+	  " 'end': 'payload',"
 	  " 'pktlen': ['h',0,2,0], 'time': ['h',8,4], 'msglen': [0,2,0],"
 	  " 'rules': [{'if': [['h',6,1,'&',1]], 'act': 'heartbeat', 'seq': 'pktnext', 'nomsg': true},"
 	  "           {'if': [['h',6,1,'&',2]], 'act': 'reset', 'seq': 'pktnext', 'nomsg': true},"
 	  "           {'if': [['h',6,1,'&',64]], 'act': 'retrans'}]}" },
 	/* ICE iMpact: session u16, sequence u32, count u16, time; a message is type u8, length u16 of what follows. */
 	{ "ice_impact",
-	  "{'e': 'be', 'hdr': 16, 'unit': 'msg', 'seq': ['h',2,4], 'count': ['h',6,2], 'end': 'count', 'time': ['h',8,8],"
+	  "{'e': 'be', 'hdr': 16, 'unit': 'msg', 'seq': ['h',2,4], 'count': ['h',6,2], 'end': 'count',"
+	  " 'time': ['h',8,8],"
 	  " 'key': [['h',0,2]], 'session': [['h',0,2]], 'msglen': [1,2,3],"
 	  " 'rules': [{'if': [['h',6,2,'==',0]], 'act': 'heartbeat', 'seq': 'next'}]}" },
 	/* CME MDP 3.0: packet number u32, time; messages are size u16 (of all), SBE header with the template at 4. */
 	{ "cme_mdp3",
-	  "{'e': 'le', 'hdr': 12, 'unit': 'pkt', 'seq': ['h',0,4], 'time': ['h',4,8], 'msglen': [0,2,0], 'end': 'payload',"
+	  "{'e': 'le', 'hdr': 12, 'unit': 'pkt', 'seq': ['h',0,4], 'time': ['h',4,8],"
+	  " 'msglen': [0,2,0], 'end': 'payload',"
 	  " 'rules': [{'if': [['m',4,2,'==',12]], 'act': 'heartbeat', 'seq': 'counts'},"
 	  "           {'if': [['m',4,2,'==',4]], 'act': 'reset', 'seq': 'counts'}]}" },
 	/* A generator's idea of MDP 3.0: the size leaves out its own two bytes. */
 	{ "cme_mdp3_xilinx",
-	  "{'e': 'le', 'hdr': 12, 'unit': 'pkt', 'seq': ['h',0,4], 'time': ['h',4,8], 'msglen': [0,2,2], 'end': 'payload'}" },
+	  "{'e': 'le', 'hdr': 12, 'unit': 'pkt', 'seq': ['h',0,4], 'time': ['h',4,8],"
+	  " 'msglen': [0,2,2], 'end': 'payload'}" },
 	/* Eurex EOBI: the packet header is a message itself; sequence at 8, partition at 16, reset indicator at 18. */
 	{ "eurex_eobi",
 	  "{'e': 'le', 'hdr': 32, 'unit': 'pkt', 'seq': ['h',8,4], 'time': ['h',24,8], 'key': [['h',16,1]],"
 	  " 'msglen': [0,2,0], 'end': 'payload',"
 	  " 'rules': [{'if': [['h',18,1,'==',1]], 'act': 'reset', 'seq': 'counts'},"
 	  "           {'if': [['m',2,2,'==',13001]], 'act': 'heartbeat', 'seq': 'counts'}]}" },
-	/* B3 binary UMDF: channel u8, sequence version u16, sequence u32, time; Sequence (template 2) carries the next one. */
+	/* B3 binary UMDF: channel u8, sequence version u16, sequence u32, time; Sequence (template 2) has the next. */
 	{ "b3_umdf",
 	  "{'e': 'le', 'hdr': 16, 'unit': 'pkt', 'seq': ['h',4,4], 'time': ['h',8,8], 'key': [['h',0,1]],"
 	  " 'session': [['h',2,2]], 'msglen': [0,2,0], 'end': 'payload',"
-	  " 'rules': [{'if': [['m',6,2,'==',2],['h',4,4,'==',0]], 'act': 'heartbeat', 'seq': 'field', 'field': ['m',12,4]},"
+	  " 'rules': [{'if': [['m',6,2,'==',2],['h',4,4,'==',0]], 'act': 'heartbeat', 'seq': 'field',"
+	  "            'field': ['m',12,4]},"
 	  "           {'if': [['m',6,2,'==',1],['h',4,4,'==',0]], 'act': 'reset', 'seq': 'zero'}]}" },
-	/* optiq: version u8, length u8, service u16, session u32, sequence u32, time u64, ...: 36 bytes, one a packet. */
+	/* optiq: version u8, length u8, service u16, session u32, sequence u32, time u64, ...: 36 bytes. */
 	{ "optiq",
 	  "{'e': 'le', 'hdr': 36, 'unit': 'pkt', 'seq': ['h',8,4], 'time': ['h',12,8]}" },
 	/* The same where no order exists: session_id tells a copy from a new one. */

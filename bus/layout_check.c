@@ -2,8 +2,8 @@
  *
  * layout_check.c - the assumptions under which layout_decode.c reads without looking twice.
  *
- * The parser asks for the flaw in words; a process that finds a layout in shared memory asks only whether there is one.
- * One list serves both, so that no layout can be accepted from a file that would be refused from memory.
+ * The parser asks for the flaw in words; a process that finds a layout in shared memory asks only whether there is
+ * one. One list serves both, so that no layout can be accepted from a file that would be refused from memory.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -53,8 +53,10 @@ static struct mdbus_layout_flaw flaw_of_list(const struct mdbus_layout *l, const
 	if (n > MDBUS_LAYOUT_KEYS_MAX)
 		return flaw(member, -1, "has at most 4 fields");
 	for (unsigned i = 0; i < n; i++) {
-		const char *text = f[i].width == 0 ? "has 1 to 32 bytes" : flaw_of_header_field(l, &f[i], MDBUS_SESSION_MAX);
+		const char *text = "has 1 to 32 bytes";
 
+		if (f[i].width)
+			text = flaw_of_header_field(l, &f[i], MDBUS_SESSION_MAX);
 		if (text)
 			return flaw(member, (int)i, text);
 		sum += f[i].width;
@@ -99,8 +101,10 @@ static const char *flaw_of_msglen(const struct mdbus_layout *l)
 {
 	const struct mdbus_layout_field *f = &l->msglen;
 
+	if (f->width == 0 && l->unit == MDBUS_UNIT_MESSAGE)
+		return "is needed if \"unit\" is \"msg\" (one message a packet is \"pkt\")";
 	if (f->width == 0)
-		return l->unit == MDBUS_UNIT_MESSAGE ? "is needed if \"unit\" is \"msg\" (one message a packet is \"pkt\")" : NULL;
+		return NULL;
 	if (!f->in_message)
 		return "is counted from a message's first byte";
 	return flaw_of_field(l, f, 4);
@@ -171,7 +175,8 @@ static struct mdbus_layout_flaw flaw_of_form(const struct mdbus_layout *l)
 	if (l->unit > MDBUS_UNIT_ARRIVAL)
 		return flaw("unit", -1, "is \"msg\", \"pkt\" or \"arrival\"");
 	if (l->unit == MDBUS_UNIT_ARRIVAL && l->nkey == 0)
-		return flaw("key", -1, "is needed if \"unit\" is \"arrival\": nothing else tells a copy from a new packet");
+		return flaw("key", -1,
+		            "is needed if \"unit\" is \"arrival\": nothing else tells a copy from a new packet");
 	if (l->end_count > 1 || (l->end_count && l->count.width == 0))
 		return flaw("end", -1, "\"count\" needs a \"count\" field");
 	if (l->wrap > MDBUS_WRAP_RESET)

@@ -2,10 +2,10 @@
  *
  * layout_decode.c - one decoder for every feed.
  *
- * A layout is data, so nothing here knows an exchange.  Two rules keep the reads inside the payload.  Header fields were
- * checked against the header size when the layout was made (mdbus_layout_check), so one comparison of the payload's
- * length with that size covers them all.  Fields within messages were summed up into msg_min then, so one comparison a
- * message covers those; the walk goes on only by lengths that it has compared with the packet's end.
+ * A layout is data, so nothing here knows an exchange.  Two rules keep the reads inside the payload.  Header fields
+ * were checked against the header size when the layout was made (mdbus_layout_check), so one comparison of the
+ * payload's length with that size covers them all.  Fields within messages were summed up into msg_min then, so one
+ * comparison a message covers those; the walk goes on only by lengths that it has compared with the packet's end.
  *
  * It runs once a packet and once a message on the hot path.  The walk is therefore compiled once for each common form
  * of a length (1, 2 bytes; either byte order), from one body that the compiler specialises.
@@ -119,8 +119,8 @@ struct tally {
 };
 
 /*
- * What the walk needs of the layout and packet, in locals: its stores could be to the layout, for all the compiler knows.
- * From one message to the next it depends on one load and one addition.
+ * What the walk needs of the layout and packet, in locals: its stores could be to the layout, for all the compiler
+ * knows. From one message to the next it depends on one load and one addition.
  */
 static ALWAYS_INLINE enum mdbus_decode_error walk_form(const struct mdbus_layout *l, const uint8_t *payload,
                                                        const struct mdbus_packet *p, struct mdbus_message *out,
@@ -164,7 +164,7 @@ static ALWAYS_INLINE enum mdbus_decode_error walk_form(const struct mdbus_layout
 		if (own_seq)
 			seq = load(payload + off + seq_at.offset, seq_at.width, seq_big);
 		if (out)
-			out[n] = (struct mdbus_message){ .off = (uint32_t)off, .len = (uint32_t)(next - off), .seq = seq };
+			out[n] = (struct mdbus_message){ (uint32_t)off, (uint32_t)(next - off), seq };
 		if (n == 0)
 			t->first_seq = seq;
 		t->last_seq = seq;
@@ -356,8 +356,8 @@ static void number_event(const struct mdbus_layout *l, const uint8_t *payload, c
 }
 
 /*
- * seq and count of a layout that keeps them in its messages, or nowhere: found by walking.  A malformed message is reported
- * here if it is the first, else by whoever walks next: the ones before it are valid.
+ * seq and count of a layout that keeps them in its messages, or nowhere: found by walking.  A malformed message is
+ * reported here if it is the first, else by whoever walks next: the ones before it are valid.
  */
 static enum mdbus_decode_error number_by_walk(const struct mdbus_layout *l, const uint8_t *payload,
                                               struct mdbus_packet *p)
@@ -455,12 +455,12 @@ enum mdbus_decode_error mdbus_layout_decode(const struct mdbus_layout *restrict 
 	if (l->end_count && (uint64_t)out->frames * l->msg_min > out->msgs_end - out->msgs_off)
 		return MDBUS_DECODE_BAD_COUNT;
 #endif
-	if (out->event != MDBUS_EVENT_NONE && out->event != MDBUS_EVENT_UNSEQ && out->event_seq != MDBUS_EVENT_SEQ_COUNTS) {
-		number_event(l, payload, r, out);
-	} else {
+	if (!r || r->event == MDBUS_EVENT_UNSEQ || r->event_seq == MDBUS_EVENT_SEQ_COUNTS) {
 		error = number_messages(l, payload, out);
 		if (out->event == MDBUS_EVENT_UNSEQ)
 			out->has_seq = out->has_next = 0;
+	} else {
+		number_event(l, payload, r, out);
 	}
 	out->no_messages = out->count == 0;
 	return error;

@@ -3,8 +3,8 @@
  * layout_parse.c - the text form of layouts.
  *
  * jansson reads the JSON but forgets where a value stood.  So the parser keeps the path to the value it looks at
- * ("moldudp64", "rules", 1, "if"), and only when something is wrong the text is walked once more along that path to find
- * the line.  What shape each member has is decided here; whether the layout makes sense, in layout_check.c.
+ * ("moldudp64", "rules", 1, "if"), and only when something is wrong the text is walked once more along that path to
+ * find the line.  What shape each member has is decided here; whether the layout makes sense, in layout_check.c.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -80,9 +80,11 @@ static const char *find_step(const char *p, const struct step *step)
 
 		if (close == '}') {
 			const char *key = p + 1;
+			size_t n;
 
 			p = skip_string(p);
-			found = step->key && strlen(step->key) == (size_t)(p - 1 - key) && !memcmp(key, step->key, (size_t)(p - 1 - key));
+			n = (size_t)(p - 1 - key);
+			found = step->key && strlen(step->key) == n && !memcmp(key, step->key, n);
 			p = skip_space(skip_space(p) + 1);
 		}
 		if (found)
@@ -193,12 +195,13 @@ static int get_choice(struct parse *c, const json_t *v, const char *const *choic
 			return 0;
 		}
 		if (used < sizeof(list))
-			used += (size_t)snprintf(list + used, sizeof(list) - used, "%s\"%s\"", used ? ", " : "", choices[i]);
+			used += (size_t)snprintf(list + used, sizeof(list) - used, "%s\"%s\"", used ? ", " : "",
+			                         choices[i]);
 	}
 	return fail(c, "must be one of %s", list);
 }
 
-/* [where, offset, width], with a bias after it if max is 4; what else follows is the caller's. `form` says it in words. */
+/* [where, offset, width], with a bias after it if max is 4; what else follows is the caller's. `form` names it. */
 static int get_field(struct parse *c, const json_t *v, size_t min, size_t max, const char *form,
                      struct mdbus_layout_field *out)
 {
@@ -268,7 +271,8 @@ static int get_cond(struct parse *c, const json_t *v, struct mdbus_layout_cond *
 	for (size_t i = 0; !rc && i < n; i++) {
 		int64_t number = 0;
 
-		rc = get_int(c, json_is_array(value) ? json_array_get(value, i) : value, 0, INT64_MAX, "value", &number);
+		rc = get_int(c, json_is_array(value) ? json_array_get(value, i) : value, 0, INT64_MAX, "value",
+		             &number);
 		out->value[i] = (uint64_t)number;
 	}
 	out->nvalue = (uint8_t)n;
@@ -381,7 +385,9 @@ static int get_member(struct parse *c, const char *key, const json_t *v, struct 
 	const struct {
 		const char *key;
 		struct mdbus_layout_field *field;
-	} fields[] = { { "seq", &out->seq }, { "count", &out->count }, { "time", &out->time }, { "pktseq", &out->pktseq } };
+	} fields[] = {
+		{ "seq", &out->seq }, { "count", &out->count }, { "time", &out->time }, { "pktseq", &out->pktseq },
+	};
 	int64_t n = 0;
 	int rc;
 
@@ -418,8 +424,8 @@ static int get_member(struct parse *c, const char *key, const json_t *v, struct 
 	}
 	if (!strcmp(key, "note"))
 		return json_is_string(v) ? 0 : fail(c, "must be text");
-	return fail(c, "unknown member; a layout has e, hdr, seq, unit, count, pktlen, time, pktseq, key, session, msglen, "
-	            "end, align, wrap, rules, note");
+	return fail(c, "unknown member; a layout has e, hdr, seq, unit, count, pktlen, time, pktseq, key, session, "
+	               "msglen, end, align, wrap, rules, note");
 }
 
 static int get_layout(struct parse *c, json_t *v, const char *name, struct mdbus_layout *out)
@@ -437,7 +443,7 @@ static int get_layout(struct parse *c, json_t *v, const char *name, struct mdbus
 		return fail(c, "must be an object");
 	if (strlen(name) == 0 || strlen(name) >= sizeof(out->name))
 		return fail(c, "its name must have 1 to %zu bytes", sizeof(out->name) - 1);
-	strcpy(out->name, name);
+	memcpy(out->name, name, strlen(name)); /* *out is all zeros */
 	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
 		if (!json_object_get(v, needed[i]))
 			return fail(c, "\"%s\" is missing", needed[i]);

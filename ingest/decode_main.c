@@ -2,9 +2,9 @@
  *
  * mdbus-decode - what a layout makes of a capture file, packet by packet.
  *
- * It runs the very decoder that the lines run, so it answers two questions: does this layout describe that feed, and what
- * did the feed do.  JSON is printed by hand: every value is a number, an address or hex, nothing needs escaping, and
- * sequence numbers have all 64 bits, which jansson's integers do not.
+ * It runs the very decoder that the lines run, so it answers two questions: does this layout describe that feed, and
+ * what did the feed do.  JSON is printed by hand: every value is a number, an address or hex, nothing needs escaping,
+ * and sequence numbers have all 64 bits, which jansson's integers do not.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -232,7 +232,8 @@ static void decode_packet(const struct mdbus_layout *l, struct decoded *d, enum 
 		d->error = mdbus_layout_decode(l, d->payload, d->udp.len, &d->info);
 		have_header = !d->error;
 		if (have_header)
-			d->error = mdbus_layout_frames(l, d->payload, d->udp.len, &d->info, d->msg, MESSAGES_MAX, &d->nmsg);
+			d->error = mdbus_layout_frames(l, d->payload, d->udp.len, &d->info, d->msg, MESSAGES_MAX,
+			                               &d->nmsg);
 		t->udp++;
 		t->messages += d->nmsg;
 	}
@@ -268,11 +269,13 @@ static int decode_file(const struct mdbus_layout *l, const char *path, int json)
 		fprintf(stderr, "mdbus-decode: %s\n", mdbus_pcap_error(pcap));
 	mdbus_pcap_close(pcap);
 	if (!json)
-		printf("%" PRIu64 " UDP packets, %" PRIu64 " messages, %" PRIu64 " malformed, %" PRIu64 " IP fragments, %" PRIu64
-		       " other frames\n", t.udp, t.messages, t.malformed, t.fragments, t.other);
+		printf("%" PRIu64 " UDP packets, %" PRIu64 " messages, %" PRIu64 " malformed, %" PRIu64 " IP fragments, "
+		       "%" PRIu64 " other frames\n",
+		       t.udp, t.messages, t.malformed, t.fragments, t.other);
 	else if (t.malformed || t.fragments)
-		fprintf(stderr, "mdbus-decode: %s: %" PRIu64 " malformed packets, %" PRIu64 " IP fragments (see \"error\")\n", path,
-		        t.malformed, t.fragments);
+		fprintf(stderr,
+		        "mdbus-decode: %s: %" PRIu64 " malformed packets, %" PRIu64 " IP fragments (see \"error\")\n",
+		        path, t.malformed, t.fragments);
 	return rc < 0;
 }
 

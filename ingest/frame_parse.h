@@ -3,13 +3,15 @@
  * frame_parse.h - from a received frame to its UDP payload, or to the reason why there is none.
  *
  * Each header is read only after its bytes were compared with what is left, and each length that the packet states is
- * compared with what is really there, so nothing outside [frame, frame + len) is ever read.  What follows the UDP payload
- * (Ethernet's pad to 60 bytes, a trailer that a switch added) is outside the IP total length and ignored.  Three answers
- * that are not a payload must not be mixed up: NOT_FEED belongs to somebody else, BAD is broken, FRAGMENT may be of a feed
- * (its addresses say so) but is not a packet: ports and payload of a later fragment are not where they seem to be.
+ * compared with what is really there, so nothing outside [frame, frame + len) is ever read.  What follows the UDP
+ * payload (Ethernet's pad to 60 bytes, a trailer that a switch added) is outside the IP total length and ignored.
+ * Three answers that are not a payload must not be mixed up: NOT_FEED belongs to somebody else, BAD is broken,
+ * FRAGMENT may be of a feed (its addresses say so) but is not a packet: ports and payload of a later fragment are not
+ * where they seem to be.
  *
- * Checksums are left to the NIC and the sender: a feed may send UDP checksum 0, and veth pairs deliver unfinished ones.
- * Pure functions, inline because they run once a packet; called by the ingest process, the feeder and mdbus-decode.
+ * Checksums are left to the NIC and the sender: a feed may send UDP checksum 0, and veth pairs deliver unfinished
+ * ones. Pure functions, inline because they run once a packet; called by the ingest process, the feeder and
+ * mdbus-decode.
  */
 #ifndef MDBUS_INGEST_FRAME_PARSE_H
 #define MDBUS_INGEST_FRAME_PARSE_H
@@ -23,7 +25,7 @@ enum mdbus_frame_verdict {
 	MDBUS_FRAME_UDP = 0,  /* *out is whole */
 	MDBUS_FRAME_NOT_FEED, /* not IPv4, not UDP, or more than two VLAN tags */
 	MDBUS_FRAME_BAD,      /* a header cut short, or lengths that contradict each other */
-	MDBUS_FRAME_FRAGMENT, /* of an IPv4 UDP datagram: addresses are set, ports only if the first fragment shows them */
+	MDBUS_FRAME_FRAGMENT, /* of an IPv4 UDP datagram: addresses are set, ports 0 unless this fragment shows them */
 };
 
 struct mdbus_udp {

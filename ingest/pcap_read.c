@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pcap_read.c - see pcap_read.h.  A link type comes down to how many bytes stand before the network header and where an
- * EtherType stands in them.
+ * pcap_read.c - see pcap_read.h.  A link type comes down to how many bytes stand before the network header and where
+ * an EtherType stands in them.
  */
 #include <errno.h>
 #include <pcap/pcap.h>
@@ -68,7 +68,8 @@ int mdbus_pcap_open(const char *path, struct mdbus_pcap **out, char *err, size_t
 	if (!link_known(p->link)) {
 		const char *name = pcap_datalink_val_to_name(p->link);
 
-		snprintf(why, sizeof(why), "link type %d (%s) is none that mdbus reads: Ethernet, raw IP, loopback or Linux cooked",
+		snprintf(why, sizeof(why),
+		         "link type %d (%s) is none that mdbus reads: Ethernet, raw IP, loopback or Linux cooked",
 		         p->link, name ? name : "unknown");
 		return fail(p, err, errlen, -ENOTSUP, why);
 	}

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pcap_read.h - capture files, packet by packet, for everything that reads one: mdbus-decode, the pcap backend, the feeder.
+ * pcap_read.h - capture files, packet by packet, for everything that reads one: mdbus-decode, the pcap backend, the
+ * feeder.
  *
- * libpcap reads the file (pcap and pcapng, either byte order, us and ns; "-" is standard input); times always come out in
- * nanoseconds.  Link types: Ethernet, raw IP, BSD loopback, Linux cooked v1 and v2; any other is refused by name.  Not for
- * the hot path (allocates, makes system calls).  One reader belongs to one thread.
+ * libpcap reads the file (pcap and pcapng, either byte order, us and ns; "-" is standard input); times always come
+ * out in nanoseconds.  Link types: Ethernet, raw IP, BSD loopback, Linux cooked v1 and v2; any other is refused by
+ * name.  Not for the hot path (allocates, makes system calls).  One reader belongs to one thread.
  */
 #ifndef MDBUS_INGEST_PCAP_READ_H
 #define MDBUS_INGEST_PCAP_READ_H

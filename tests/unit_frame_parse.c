@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Frames of every shape the parser knows, built from the standards, each cut short at every length and each with every
- * length field forged.  The bytes end where memory ends.
+ * Frames of every shape the parser knows, built from the standards, each cut short at every length and each with
+ * every length field forged.  The bytes end where memory ends.
  */
 #include "../ingest/frame_parse.h"
 #include "guard.h"
@@ -42,6 +42,7 @@ static unsigned packet_end(const struct shape *s)
 
 static unsigned build(const struct shape *s, uint8_t *f)
 {
+	static const uint8_t src[] = { 10, 1, 2, 3 }, dst[] = { 233, 54, 12, 111 };
 	unsigned ip = ip_at(s), udp = udp_at(s);
 
 	memset(f, 0xa5, packet_end(s) + s->trailer);
@@ -54,8 +55,8 @@ static unsigned build(const struct shape *s, uint8_t *f)
 	put16(f + ip + 2, 4 * s->ihl + 8 + s->payload);
 	put16(f + ip + 6, s->fragment);
 	f[ip + 9] = (uint8_t)s->protocol;
-	memcpy(f + ip + 12, "\x0a\x01\x02\x03", 4);
-	memcpy(f + ip + 16, "\xe9\x36\x0c\x6f", 4);
+	memcpy(f + ip + 12, src, sizeof(src));
+	memcpy(f + ip + 16, dst, sizeof(dst));
 	put16(f + udp, 5555);
 	put16(f + udp + 2, 26477);
 	put16(f + udp + 4, 8 + s->payload);
@@ -102,9 +103,10 @@ static void good_shapes(void)
 	for (unsigned ihl = 5; ihl <= 15; ihl++)
 		for (unsigned ntag = 0; ntag <= 2; ntag++)
 			for (unsigned payload = 0; payload <= 64; payload += 13)
-				check_shape(&(struct shape){ .ihl = ihl, .ntag = ntag, .tpid = { tpids[ihl % 3], 0x8100 },
-				                             .tags = { 0xe755, 1 }, .protocol = 17, .payload = payload,
-				                             .trailer = payload % 7 });
+				check_shape(&(struct shape){
+					.ihl = ihl, .ntag = ntag, .tpid = { tpids[ihl % 3], 0x8100 }, .tags = { 0xe755, 1 },
+					.protocol = 17, .payload = payload, .trailer = payload % 7,
+				});
 }
 
 static void bad_ip(void)
@@ -114,7 +116,7 @@ static void bad_ip(void)
 	struct mdbus_udp u;
 	unsigned len = build(&s, f);
 
-	for (unsigned v = 0; v < 256; v++) { /* version and IHL: 6 words are what was built, the UDP header of others is not one */
+	for (unsigned v = 0; v < 256; v++) { /* version and IHL: only behind 6 words there is a UDP header */
 		f[14] = (uint8_t)v;
 		if (v >> 4 != 4 || (v & 15) < 5)
 			CHECK_U64(parse(f, len, &u), MDBUS_FRAME_BAD);
@@ -129,7 +131,7 @@ static void bad_ip(void)
 		CHECK_U64(parse(f, len, &u), total == len - 14 ? MDBUS_FRAME_UDP : MDBUS_FRAME_BAD);
 	}
 	build(&s, f);
-	for (unsigned udp_len = 0; udp_len < 65536; udp_len++) { /* a shorter datagram than the IP packet has room for is one */
+	for (unsigned udp_len = 0; udp_len < 65536; udp_len++) { /* it may be shorter than the IP packet's room */
 		put16(f + udp_at(&s) + 4, udp_len);
 		CHECK_U64(parse(f, len, &u), udp_len >= 8 && udp_len <= 28 ? MDBUS_FRAME_UDP : MDBUS_FRAME_BAD);
 		if (udp_len >= 8 && udp_len <= 28)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Packets of every built-in feed, made from the exchanges' specifications, and what the decoder must say of them.  Each is
- * also cut short at every length, padded, and has each of its bytes forged; the payload ends where memory ends.
+ * Packets of every built-in feed, made from the exchanges' specifications, and what the decoder must say of them.
+ * Each is also cut short at every length, padded, and has each of its bytes forged; the payload ends where memory
+ * ends.
  *
  * mutants: message_unbounded last_as_next count_believed
  */
@@ -36,8 +37,8 @@ static void moldudp64(void)
 {
 	struct packet p = mold("SESSION--1", UINT64_C(0x1122334455667788), 3, 3), q;
 
-	EXPECT("moldudp64", &p, .seq = UINT64_C(0x1122334455667788), .next = UINT64_C(0x112233445566778b), .count = 3, .frames = 3,
-	       .first = 20, .first_len = 2);
+	EXPECT("moldudp64", &p, .seq = UINT64_C(0x1122334455667788), .next = UINT64_C(0x112233445566778b), .count = 3,
+	       .frames = 3, .first = 20, .first_len = 2);
 	q = mold("SESSION--2", 1, 3, 3);
 	CHECK(session_of(&p) != session_of(&q));
 	q = mold("SESSION--1", 99, 1, 1);
@@ -82,9 +83,11 @@ static void memoir_udp(void)
 
 	EXPECT("memoir_udp", &p, .seq = 5000, .next = 5005, .count = 5, .frames = 5, .first = 20, .first_len = 26);
 	p = memoir(0, 0);
-	EXPECT("memoir_udp", &p, .seq = 5000, .next = 5001, .event = MDBUS_EVENT_HEARTBEAT, .event_seq = MDBUS_EVENT_SEQ_LAST);
+	EXPECT("memoir_udp", &p, .seq = 5000, .next = 5001, .event = MDBUS_EVENT_HEARTBEAT,
+	       .event_seq = MDBUS_EVENT_SEQ_LAST);
 	p = memoir(1, 3); /* nomsg: whatever the count says */
-	EXPECT("memoir_udp", &p, .seq = 5000, .next = 5001, .event = MDBUS_EVENT_EOS, .event_seq = MDBUS_EVENT_SEQ_LAST);
+	EXPECT("memoir_udp", &p, .seq = 5000, .next = 5001, .event = MDBUS_EVENT_EOS,
+	       .event_seq = MDBUS_EVENT_SEQ_LAST);
 }
 
 static struct packet iex(unsigned bytes, unsigned count, unsigned stated)
@@ -119,7 +122,8 @@ static void iex_tp(void)
 	fill(&p, 6, 0); /* bytes behind the packet's own length are not of it */
 	EXPECT("iex_tp", &p, .seq = 86500, .next = 86502, .count = 2, .frames = 2, .first = 40, .first_len = 32);
 	p = iex(0, 0, 0);
-	EXPECT("iex_tp", &p, .seq = 86500, .next = 86500, .event = MDBUS_EVENT_HEARTBEAT, .event_seq = MDBUS_EVENT_SEQ_NEXT);
+	EXPECT("iex_tp", &p, .seq = 86500, .next = 86500, .event = MDBUS_EVENT_HEARTBEAT,
+	       .event_seq = MDBUS_EVENT_SEQ_NEXT);
 	p = iex(30, 2, 65);
 	CHECK_U64(refusal("iex_tp", &p), MDBUS_DECODE_BAD_LENGTH);
 	p = iex(30, 2, 40); /* the second message reaches beyond the packet's own length */
@@ -149,15 +153,18 @@ static void cboe_pitch(void)
 
 	EXPECT("cboe_pitch", &p, .seq = 1000, .next = 1002, .count = 2, .frames = 2, .first = 8, .first_len = 14);
 	p = pitch(3, UINT32_MAX - 1); /* 0xfffffffe, 0xffffffff, 1 */
-	EXPECT("cboe_pitch", &p, .seq = UINT32_MAX - 1, .next = 2, .count = 3, .frames = 3, .first = 8, .first_len = 14);
+	EXPECT("cboe_pitch", &p, .seq = UINT32_MAX - 1, .next = 2, .count = 3, .frames = 3, .first = 8,
+	       .first_len = 14);
 	p = pitch(1, UINT32_MAX);
 	EXPECT("cboe_pitch", &p, .seq = UINT32_MAX, .next = 1, .count = 1, .frames = 1, .first = 8, .first_len = 14);
 	p = pitch(2, 0);
-	EXPECT("cboe_pitch", &p, .no_seq = true, .count = 2, .frames = 2, .event = MDBUS_EVENT_UNSEQ, .first = 8, .first_len = 14);
+	EXPECT("cboe_pitch", &p, .no_seq = true, .count = 2, .frames = 2, .event = MDBUS_EVENT_UNSEQ, .first = 8,
+	       .first_len = 14);
 	p = pitch(0, 0);
 	EXPECT("cboe_pitch", &p, .no_seq = true, .event = MDBUS_EVENT_HEARTBEAT, .event_seq = MDBUS_EVENT_SEQ_ZERO);
 	p = pitch(0, 77);
-	EXPECT("cboe_pitch", &p, .seq = 77, .next = 77, .event = MDBUS_EVENT_HEARTBEAT, .event_seq = MDBUS_EVENT_SEQ_NEXT);
+	EXPECT("cboe_pitch", &p, .seq = 77, .next = 77, .event = MDBUS_EVENT_HEARTBEAT,
+	       .event_seq = MDBUS_EVENT_SEQ_NEXT);
 	p = pitch(2, 1000);
 	p.b[8 + 14] = 0; /* a message of no bytes */
 	CHECK_U64(refusal("cboe_pitch", &p), MDBUS_DECODE_BAD_LENGTH);
@@ -206,7 +213,8 @@ static void nyse_xdp(void)
 			       .first = 16, .first_len = 20);
 	}
 	p = nyse(1, 0);
-	EXPECT("nyse_xdp", &p, .seq = 4000, .next = 4000, .event = MDBUS_EVENT_HEARTBEAT, .event_seq = MDBUS_EVENT_SEQ_NEXT);
+	EXPECT("nyse_xdp", &p, .seq = 4000, .next = 4000, .event = MDBUS_EVENT_HEARTBEAT,
+	       .event_seq = MDBUS_EVENT_SEQ_NEXT);
 	p = nyse(12, 1);
 	EXPECT("nyse_xdp", &p, .seq = 4000, .next = 4001, .count = 1, .frames = 1, .event = MDBUS_EVENT_RESET,
 	       .event_seq = MDBUS_EVENT_SEQ_COUNTS, .first = 16, .first_len = 20);
@@ -237,7 +245,8 @@ static void siac_cta(void)
 
 	EXPECT("siac_cta", &p, .seq = 203, .next = 204, .count = 1, .frames = 1, .first = 20, .first_len = 87);
 	p = cta("QL", 'V', 88, 203);
-	EXPECT("siac_cta", &p, .seq = 203, .next = 204, .count = 1, .frames = 1, .retrans = true, .first = 20, .first_len = 88);
+	EXPECT("siac_cta", &p, .seq = 203, .next = 204, .count = 1, .frames = 1, .retrans = true, .first = 20,
+	       .first_len = 88);
 	p = cta("CT", 'O', 26, 300);
 	EXPECT("siac_cta", &p, .seq = 300, .next = 301, .frames = 1, .event = MDBUS_EVENT_HEARTBEAT,
 	       .event_seq = MDBUS_EVENT_SEQ_LAST, .first = 20, .first_len = 26);
@@ -289,7 +298,8 @@ static void otc_link(void)
 
 	EXPECT("otc_link", &p, .seq = 500, .next = 503, .count = 3, .frames = 3, .first = 12, .first_len = 20);
 	p = otc(64, 3, holes, 3); /* a retransmission of what was asked for: each message has its own number */
-	EXPECT("otc_link", &p, .seq = 500, .next = 512, .count = 3, .frames = 3, .retrans = true, .first = 12, .first_len = 20);
+	EXPECT("otc_link", &p, .seq = 500, .next = 512, .count = 3, .frames = 3, .retrans = true, .first = 12,
+	       .first_len = 20);
 	CHECK(!mdbus_layout_decode(l, p.b, p.n, &d) && !mdbus_layout_messages(l, p.b, p.n, &d, msg, MESSAGES, &walked));
 	CHECK_U64(msg[1].seq, 507);
 	CHECK_U64(msg[2].seq, 511);
@@ -298,7 +308,8 @@ static void otc_link(void)
 	EXPECT("otc_link", &p, .seq = 5840, .no_seq = true, .event = MDBUS_EVENT_HEARTBEAT,
 	       .event_seq = MDBUS_EVENT_SEQ_PKTNEXT);
 	p = otc(2 | 64, 0, NULL, 0); /* the first rule that gives an event ends the search */
-	EXPECT("otc_link", &p, .seq = 5840, .no_seq = true, .event = MDBUS_EVENT_RESET, .event_seq = MDBUS_EVENT_SEQ_PKTNEXT);
+	EXPECT("otc_link", &p, .seq = 5840, .no_seq = true, .event = MDBUS_EVENT_RESET,
+	       .event_seq = MDBUS_EVENT_SEQ_PKTNEXT);
 	p = otc(0, 0, NULL, 0);
 	EXPECT("otc_link", &p, .seq = 5840, .no_seq = true);
 	p = otc(0, 2, row, 3);
@@ -326,7 +337,8 @@ static void ice_impact(void)
 	EXPECT("ice_impact", &p, .seq = 20018, .next = 20020, .count = 2, .frames = 2, .first = 16, .first_len = 45);
 	p.b[7] = 0;
 	p.n = 16;
-	EXPECT("ice_impact", &p, .seq = 20018, .next = 20018, .event = MDBUS_EVENT_HEARTBEAT, .event_seq = MDBUS_EVENT_SEQ_NEXT);
+	EXPECT("ice_impact", &p, .seq = 20018, .next = 20018, .event = MDBUS_EVENT_HEARTBEAT,
+	       .event_seq = MDBUS_EVENT_SEQ_NEXT);
 }
 
 /* ---- feeds that number packets ---- */
@@ -353,18 +365,20 @@ static void cme_mdp3(void)
 	struct mdbus_packet d;
 	uint32_t walked;
 
-	EXPECT("cme_mdp3", &p, .seq = 19321375, .next = 19321376, .count = 1, .frames = 3, .first = 12, .first_len = 40);
+	EXPECT("cme_mdp3", &p, .seq = 19321375, .next = 19321376, .count = 1, .frames = 3, .first = 12,
+	       .first_len = 40);
 	CHECK(!mdbus_layout_decode(l, p.b, p.n, &d) && !mdbus_layout_messages(l, p.b, p.n, &d, msg, MESSAGES, &walked));
 	CHECK_U64(msg[0].off, 0); /* the packet is the message */
 	CHECK_U64(msg[0].len, p.n);
 	p = cme(12, 1, 0);
-	EXPECT("cme_mdp3", &p, .seq = 19321375, .next = 19321376, .count = 1, .frames = 1, .event = MDBUS_EVENT_HEARTBEAT,
-	       .event_seq = MDBUS_EVENT_SEQ_COUNTS, .first = 12, .first_len = 40);
+	EXPECT("cme_mdp3", &p, .seq = 19321375, .next = 19321376, .count = 1, .frames = 1,
+	       .event = MDBUS_EVENT_HEARTBEAT, .event_seq = MDBUS_EVENT_SEQ_COUNTS, .first = 12, .first_len = 40);
 	p = cme(4, 1, 0);
 	EXPECT("cme_mdp3", &p, .seq = 19321375, .next = 19321376, .count = 1, .frames = 1, .event = MDBUS_EVENT_RESET,
 	       .event_seq = MDBUS_EVENT_SEQ_COUNTS, .first = 12, .first_len = 40);
 	p = cme(32, 2, 2);
-	EXPECT("cme_mdp3_xilinx", &p, .seq = 19321375, .next = 19321376, .count = 1, .frames = 2, .first = 12, .first_len = 40);
+	EXPECT("cme_mdp3_xilinx", &p, .seq = 19321375, .next = 19321376, .count = 1, .frames = 2, .first = 12,
+	       .first_len = 40);
 	p = cme(32, 0, 0); /* a packet without a message still has its number */
 	EXPECT("cme_mdp3", &p, .seq = 19321375, .next = 19321376, .count = 1);
 	p = cme(32, 1, 0);
@@ -398,10 +412,11 @@ static void eurex_eobi(void)
 {
 	struct packet p = eobi(13100, 0);
 
-	EXPECT("eurex_eobi", &p, .seq = 1196002, .next = 1196003, .count = 1, .frames = 1, .first = 32, .first_len = 16);
+	EXPECT("eurex_eobi", &p, .seq = 1196002, .next = 1196003, .count = 1, .frames = 1, .first = 32,
+	       .first_len = 16);
 	p = eobi(13001, 0);
-	EXPECT("eurex_eobi", &p, .seq = 1196002, .next = 1196003, .count = 1, .frames = 1, .event = MDBUS_EVENT_HEARTBEAT,
-	       .event_seq = MDBUS_EVENT_SEQ_COUNTS, .first = 32, .first_len = 16);
+	EXPECT("eurex_eobi", &p, .seq = 1196002, .next = 1196003, .count = 1, .frames = 1,
+	       .event = MDBUS_EVENT_HEARTBEAT, .event_seq = MDBUS_EVENT_SEQ_COUNTS, .first = 32, .first_len = 16);
 	p = eobi(13001, 1);
 	EXPECT("eurex_eobi", &p, .seq = 1196002, .next = 1196003, .count = 1, .frames = 1, .event = MDBUS_EVENT_RESET,
 	       .event_seq = MDBUS_EVENT_SEQ_COUNTS, .first = 32, .first_len = 16);

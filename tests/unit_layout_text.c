@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The text form of layouts: what is accepted, what is refused in which words, and that a layout damaged in memory is either
- * refused or harmless.
+ * The text form of layouts: what is accepted, what is refused in which words, and that a layout damaged in memory is
+ * either refused or harmless.
  */
 #include "layout_bed.h"
 
@@ -66,7 +66,8 @@ static void builtins(void)
 static void accepted(void)
 {
 	accept(BASE "}", "x");
-	CHECK(!strcmp(layout.name, "x") && layout.big_endian && layout.end_count && layout.hdr == 20 && layout.msg_min == 2);
+	CHECK(!strcmp(layout.name, "x") && layout.big_endian && layout.end_count && layout.hdr == 20 &&
+	      layout.msg_min == 2);
 	accept(BASE ",'rules':null,'key':null,'wrap':null,'time':null,'note':'text'}", "x");
 	accept("{'a':" BASE "}}", NULL);
 	CHECK(!strcmp(layout.name, "a"));
@@ -91,7 +92,8 @@ static void refused(void)
 	refuse_with("'key':\n[['h',0,1],\n['h',20,1]]", "line 5: layout \"x\": key[1]: reaches beyond the header");
 	refuse_with("'key':[['m',0,1]]", "key[0]: must be a field of the header");
 	refuse_with("'key':[['h',0,20],['h',0,20]]", "key[1]: all fields together have more than 32 bytes");
-	refuse_with("'key':[['h',0,1],['h',0,1],['h',0,1],['h',0,1],['h',0,1]]", "key: must be a list of at most 4 fields");
+	refuse_with("'key':[['h',0,1],['h',0,1],['h',0,1],['h',0,1],['h',0,1]]",
+	            "key: must be a list of at most 4 fields");
 	refuse_with("'session':[['h',0]]", "session[0]: must be [where, offset, width]");
 	refuse_with("'session':[['x',0,1]]", "session[0]: must be one of \"h\", \"m\"");
 	refuse_with("'session':[['h',-1,1]]", "offset must be a whole number from 0");
@@ -113,9 +115,11 @@ static void refused(void)
 	            "line 5: layout \"x\": rules[1]: \"act\" must say");
 	refuse_with("'rules':[{'if':[['h',0,1,'==',1]],'act':'end'}]", "rules[0].act: must be one of \"heartbeat\"");
 	refuse_with("'rules':[{'if':[['h',0,1,'==',1]],'act':'eos','seq':'field'}]", "\"field\" needs \"field\"");
-	refuse_with("'rules':[{'if':[['h',0,1,'==',1]],'act':'eos','nomsg':1}]", "rules[0].nomsg: must be true or false");
+	refuse_with("'rules':[{'if':[['h',0,1,'==',1]],'act':'eos','nomsg':1}]",
+	            "rules[0].nomsg: must be true or false");
 	refuse_with("'rules':[{'if':[['h',0,1,'==',1]],'then':1}]", "rules[0].then: unknown member");
-	refuse_with("'rules':[{'act':'eos','if':[['h',0,1,'==',1],\n['h',0,1,'<',1]]}]", "line 4: layout \"x\": rules[0].if[1]: must be one");
+	refuse_with("'rules':[{'act':'eos','if':[['h',0,1,'==',1],\n['h',0,1,'<',1]]}]",
+	            "line 4: layout \"x\": rules[0].if[1]: must be one");
 	refuse_with("'rules':[{'act':'eos','if':[['h',0,1,'==',[1]]]}]", "only \"in\" takes a list");
 	refuse_with("'rules':[{'act':'eos','if':[['h',0,1,'in',1]]}]", "only \"in\" takes a list");
 	refuse_with("'rules':[{'act':'eos','if':[['h',0,1,'in',[]]]}]", "takes 1 to 16 values");
@@ -124,11 +128,13 @@ static void refused(void)
 	refuse_with("'rules':[{'act':'eos','if':[['m',2000,1,'==',1]]}]", "rules[0]: reaches too far into a message");
 	refuse("{'e':'be','hdr':8,'unit':'msg','seq':['h',0,8]}", "x", "msglen: is needed");
 	refuse("{'e':'be','hdr':8,'unit':'pkt'}", "x", "seq: is needed");
-	refuse("{'e':'be','hdr':8,'unit':'pkt','seq':['m',0,8],'msglen':[0,2,0]}", "x", "seq: can stand within a message only if");
+	refuse("{'e':'be','hdr':8,'unit':'pkt','seq':['m',0,8],'msglen':[0,2,0]}", "x",
+	       "seq: can stand within a message only if");
 	refuse("{'e':'be','hdr':8,'unit':'pkt','seq':['h',0,4],'rules':[{'act':'eos','if':[['m',0,1,'==',1]]}]}", "x",
 	       "lies within a message, but there is no \"msglen\"");
 	refuse("{'e':'be','hdr':8,'unit':'arrival'}", "x", "key: is needed");
-	refuse("{'e':'be','hdr':8,'unit':'msg','seq':['h',0,8],'msglen':[0,2,0],'end':'count'}", "x", "\"count\" needs a \"count\"");
+	refuse("{'e':'be','hdr':8,'unit':'msg','seq':['h',0,8],'msglen':[0,2,0],'end':'count'}", "x",
+	       "\"count\" needs a \"count\"");
 }
 
 /* Every condition in both forms it is evaluated in says the same: compared as it lies, and as a number. */
@@ -146,14 +152,17 @@ static void conditions(void)
 			b[k] = (uint8_t)(0x11 * (k + 1));
 		for (unsigned k = 0; k < width; k++)
 			field = field << 8 | b[off + (big ? k : width - 1 - k)];
-		values[0] = field & INT64_MAX, values[1] = field ^ 1, values[2] = ~field & 0x7f, values[3] = UINT64_C(1) << 62;
+		values[0] = field & INT64_MAX, values[1] = field ^ 1, values[2] = ~field & 0x7f,
+		values[3] = UINT64_C(1) << 62;
 		for (unsigned k = 0; k < 4; k++) {
 			struct mdbus_packet p;
 			bool holds;
 
 			v = values[k] & INT64_MAX;
-			snprintf(text, sizeof(text), "{'e':'%s','hdr':16,'unit':'pkt','seq':['h',0,1],'rules':[{'act':'reset',"
-			         "'if':[['h',%u,%u,'%s',%llu]]}]}", big ? "be" : "le", off, width, ops[op], (unsigned long long)v);
+			snprintf(text, sizeof(text),
+			         "{'e':'%s','hdr':16,'unit':'pkt','seq':['h',0,1],'rules':[{'act':'reset',"
+			         "'if':[['h',%u,%u,'%s',%llu]]}]}",
+			         big ? "be" : "le", off, width, ops[op], (unsigned long long)v);
 			accept(text, "x");
 			holds = op == 0 ? field == v : op == 1 ? field != v : (field & v) != 0;
 			CHECK(mdbus_layout_decode(&layout, guard_put(b, 16), 16, &p) == MDBUS_DECODE_OK);

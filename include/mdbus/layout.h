@@ -19,19 +19,21 @@
  *   "end"     "count": as many messages as count says; "payload": up to the packet's end
  *   "align"   a packet is padded to a multiple of this: fewer bytes after the last message are no message
  *   "wrap"    null, "max->1" or "reset"
- *   "rules"   list of {"if": [[where, offset, width, op, value], ...], "act": ..., "seq": ..., "field": ..., "nomsg": true}
- *             op: "==", "!=", "in" (a list), "&" (any of these bits).  The first rule whose conditions all hold gives the
- *             event; "retrans" marks the packet and goes on.  A condition within a message looks at the first one and is
- *             false where there is none, or it is too short.
+ *   "rules"   list of {"if": [[where, offset, width, op, value], ...],
+ *                      "act": ..., "seq": ..., "field": ..., "nomsg": true}
+ *             op: "==", "!=", "in" (a list), "&" (any of these bits).  The first rule whose conditions all hold gives
+ *             the event; "retrans" marks the packet and goes on.  A condition within a message looks at the first one
+ *             and is false where there is none, or it is too short.
  *             act: "heartbeat", "eos", "sos", "reset", "unseq", "ignore", "retrans"
  *             seq: "next", "last", "counts", "zero", "field", "pktnext", "unknown" (enum mdbus_event_seq)
  *   "note"    text for people
  *
- * Members that are absent or null mean "none"; any other member is an error.  Fields have 1 to 8 bytes, those of key and
- * session up to 32, those that hold a length or a count up to 4; fields "h" lie within the header.
+ * Members that are absent or null mean "none"; any other member is an error.  Fields have 1 to 8 bytes, those of key
+ * and session up to 32, those that hold a length or a count up to 4; fields "h" lie within the header.
  *
  * A decoder never reads outside [payload, payload + len) whatever the packet says, never allocates, logs or fails
- * otherwise than by returning a code.  All functions are pure but for their output and may be called from any process.
+ * otherwise than by returning a code.  All functions are pure but for their output and may be called from any
+ * process.
  */
 #ifndef MDBUS_LAYOUT_H
 #define MDBUS_LAYOUT_H
@@ -91,7 +93,7 @@ struct mdbus_layout_cond {
 	struct mdbus_layout_field field;
 	uint8_t op; /* enum mdbus_op */
 	uint8_t nvalue;
-	/* derived: the same as a comparison of (8 bytes of the payload from `at`) & mask with want, where it can be one */
+	/* derived: the same as comparing (8 bytes of the payload from `at`) & mask with want, where it can be one */
 	uint8_t quick; /* enum mdbus_quick */
 	uint8_t pad;
 	uint16_t at;
@@ -145,10 +147,10 @@ enum mdbus_decode_error {
 /*
  * What one packet says.
  *
- * count messages are to be published; has_seq says whether they take the numbers seq, seq + 1, ... (PITCH's unsequenced
- * ones do not).  has_next is what moves the head without a message: heartbeats, resets and ends of session have it where
- * their number says anything, whatever has_seq and count are.  A heartbeat that is framed as a message but takes no
- * number (CTA's line integrity) has count 0 and frames 1.
+ * count messages are to be published; has_seq says whether they take the numbers seq, seq + 1, ... (PITCH's
+ * unsequenced ones do not).  has_next is what moves the head without a message: heartbeats, resets and ends of
+ * session have it where their number says anything, whatever has_seq and count are.  A heartbeat that is framed as a
+ * message but takes no number (CTA's line integrity) has count 0 and frames 1.
  */
 struct mdbus_packet {
 	uint64_t seq;        /* number of the first message (or of the packet) */
@@ -185,11 +187,11 @@ enum mdbus_decode_error mdbus_layout_decode(const struct mdbus_layout *l, const 
                                             struct mdbus_packet *out);
 
 /*
- * Walk the messages of a decoded packet that are to be published into out[0..max).  *walked gets how many were written.
- * For UNIT_PACKET and UNIT_ARRIVAL that is one entry, the whole payload up to msgs_end.  A malformed message ends the walk
- * with its reason; the messages before it are valid, next_seq then is not to be believed.  MDBUS_DECODE_BAD_COUNT: the
- * count disagrees with the messages present.  A packet with more than max messages: OK, *walked == max < p->count.
- * payload and len must be those of the decode.
+ * Walk the messages of a decoded packet that are to be published into out[0..max).  *walked gets how many were
+ * written. For UNIT_PACKET and UNIT_ARRIVAL that is one entry, the whole payload up to msgs_end.  A malformed message
+ * ends the walk with its reason; the messages before it are valid, next_seq then is not to be believed.
+ * MDBUS_DECODE_BAD_COUNT: the count disagrees with the messages present.  A packet with more than max messages: OK,
+ * *walked == max < p->count. payload and len must be those of the decode.
  */
 enum mdbus_decode_error mdbus_layout_messages(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
                                               const struct mdbus_packet *p, struct mdbus_message *out, uint32_t max,
@@ -208,7 +210,7 @@ const char *mdbus_decode_error_name(enum mdbus_decode_error error);
 const char *mdbus_event_name(unsigned event);
 const char *mdbus_event_seq_name(unsigned event_seq);
 
-/* Copy the key (session) bytes of a payload to out[MDBUS_SESSION_MAX]; returns how many, or -EBADMSG if it is too short. */
+/* Copy the key (session) bytes of a payload to out[MDBUS_SESSION_MAX]. Returns how many, or -EBADMSG: too short. */
 int mdbus_layout_key(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len, uint8_t *out);
 int mdbus_layout_session(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len, uint8_t *out);
 
@@ -217,9 +219,9 @@ const struct mdbus_layout *mdbus_layout_builtin(const char *name);
 const struct mdbus_layout *mdbus_layout_builtin_at(size_t index);
 
 /*
- * Parse text: one layout object, which is then called `name`, or an object of layouts from which `name` is taken (with
- * name NULL the only one).  Returns 0, or -EINVAL with a message naming the member and line in err.  Not for the hot path
- * (allocates).
+ * Parse text: one layout object, which is then called `name`, or an object of layouts from which `name` is taken
+ * (with name NULL the only one).  Returns 0, or -EINVAL with a message naming the member and line in err.  Not for
+ * the hot path (allocates).
  */
 int mdbus_layout_parse(const char *text, const char *name, struct mdbus_layout *out, char *err, size_t errlen);
 
