@@ -230,6 +230,8 @@ enum mdbus_decode_error mdbus_channel_packet(struct mdbus_channel *c, const stru
 		count_event(c, &d);
 	if (!c->desc.ordered)
 		return mdbus_keyed_packet(c, p, &d, now_ns);
+	if (d.event == MDBUS_EVENT_UNSEQ)
+		return c->unseq ? mdbus_keyed_packet(c->unseq, p, &d, now_ns) : MDBUS_DECODE_OK;
 	if (!mdbus_packet_range(&d, &first, &next))
 		return MDBUS_DECODE_OK;
 	if (mdbus_load_relaxed(&c->ring.hdr->gen) != c->gen_hint)

@@ -76,6 +76,7 @@ struct mdbus_channel {
 	struct mdbus_candidate candidate;
 	struct mdbus_keys keys;
 	uint64_t tail;        /* arrival order: where to look for a free position */
+	struct mdbus_channel *unseq; /* where this channel's unsequenced messages go, NULL: nowhere, they are counted */
 };
 
 /*

@@ -85,27 +85,48 @@ static bool aged(const struct mdbus_keys *k, struct mdbus_pair p, uint64_t now_n
 	return k->age_ticks != 0 && ((now_ns / k->tick_ns - p.lo) & AGE_MASK) > k->age_ticks;
 }
 
+/*
+ * All entries of a bucket as they were at one moment: read twice, and the same both times.  Without that, an insertion could
+ * slip in behind the reading while a later one is seen, and a key be inserted twice.
+ */
+static bool snapshot(struct mdbus_pair *b, struct mdbus_pair *e)
+{
+	bool same = true;
+
+	for (uint32_t i = 0; i < MDBUS_KEY_WAYS; i++)
+		e[i] = load(&b[i]);
+	for (uint32_t i = 0; i < MDBUS_KEY_WAYS; i++)
+		same = same && mdbus_load_acquire(&b[i].lo) == e[i].lo && mdbus_load_acquire(&b[i].hi) == e[i].hi;
+	return same;
+}
+
+/* The entry inserted last: n counts insertions modulo 2^15, and the eight of a bucket are never more than eight apart. */
+static uint32_t newest_of(const struct mdbus_pair *e)
+{
+	uint32_t newest = 0;
+
+	for (uint32_t i = 1; i < MDBUS_KEY_WAYS; i++)
+		if (((pair_n(e[i]) - pair_n(e[newest])) & N_MASK) - 1u < N_MASK / 2u)
+			newest = i;
+	return newest;
+}
+
 enum mdbus_key_verdict mdbus_keys_claim(struct mdbus_keys *k, uint64_t hash, uint64_t fresh, uint64_t now_ns,
                                         uint64_t *pos, bool *done, uint64_t *evicted)
 {
-	struct mdbus_pair *b = bucket(k, hash);
+	struct mdbus_pair *b = bucket(k, hash), e[MDBUS_KEY_WAYS];
 
 	for (int try = 0; try < TRIES; try++) {
-		struct mdbus_pair e[MDBUS_KEY_WAYS];
-		uint32_t newest = 0;
-
+		if (!snapshot(b, e))
+			continue;
 		for (uint32_t i = 0; i < MDBUS_KEY_WAYS; i++) {
-			e[i] = load(&b[i]);
-			if (e[i].lo >> 16 == TAG(hash) && !aged(k, e[i], now_ns)) {
-				*pos = pair_pos(e[i]);
-				*done = e[i].hi & 1u;
-				return MDBUS_KEY_SEEN;
-			}
-			/* n counts insertions modulo 2^15; the eight of a bucket are never more than eight apart */
-			if (((pair_n(e[i]) - pair_n(e[newest])) & N_MASK) - 1u < N_MASK / 2u)
-				newest = i;
+			if (e[i].lo >> 16 != TAG(hash) || aged(k, e[i], now_ns))
+				continue;
+			*pos = pair_pos(e[i]);
+			*done = e[i].hi & 1u;
+			return MDBUS_KEY_SEEN;
 		}
-		uint32_t n = (pair_n(e[newest]) + 1u) & N_MASK, at = n % MDBUS_KEY_WAYS;
+		uint32_t n = (pair_n(e[newest_of(e)]) + 1u) & N_MASK, at = n % MDBUS_KEY_WAYS;
 		bool young = e[at].lo >> 16 != 0 && !aged(k, e[at], now_ns);
 
 		MDBUS_HOOK("key.claim.before");

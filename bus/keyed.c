@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * keyed.c - channels without an order: first copy of each key, in the order of arrival.
+ *
+ * The key is what the layout says, one message a packet.  A channel that carries the unsequenced messages of another one has
+ * no such field: there the message itself is the key, so that of two equal ones within the age limit one is delivered.
  */
 #include "channel.h"
 
@@ -35,12 +38,37 @@ static uint64_t free_position(struct mdbus_channel *c)
 
 enum holder { HOLDS_NOTHING, HOLDS_THIS_KEY, HOLDS_OTHER, HOLDS_LATER };
 
+/* The key of a message: where it lies and how long it is. */
+struct key {
+	const uint8_t *bytes;
+	uint32_t len;
+	uint64_t hash;
+	uint8_t field[MDBUS_SESSION_MAX];
+};
+
+/* False: the message is too short to have one. */
+static bool key_of(const struct mdbus_channel *c, const uint8_t *bytes, uint32_t len, struct key *k)
+{
+	int n = 0;
+
+	if (c->desc.unseq_of == 0) {
+		n = mdbus_layout_key(&c->desc.layout, bytes, len, k->field);
+		k->bytes = k->field;
+		k->len = n > 0 ? (uint32_t)n : 0;
+	} else {
+		k->bytes = bytes;
+		k->len = len;
+	}
+	k->hash = mdbus_key_hash(k->bytes, k->len);
+	return k->len != 0;
+}
+
 /* What stands at pos: a message with this key, another one, or nothing yet. */
-static enum holder look_at(const struct mdbus_channel *c, uint64_t pos, const uint8_t *key, int nkey)
+static enum holder look_at(const struct mdbus_channel *c, uint64_t pos, const struct key *key)
 {
 	const struct mdbus_slot *slot = mdbus_ring_slot(&c->ring, pos);
 	uint64_t stamp, ref;
-	uint8_t have[MDBUS_SESSION_MAX];
+	struct key have;
 
 	for (int i = 0; i < TRIES; i++) {
 		switch (mdbus_ring_look(&c->ring, pos, c->gen.gen, &stamp, &ref)) {
@@ -58,10 +86,11 @@ static enum holder look_at(const struct mdbus_channel *c, uint64_t pos, const ui
 
 		if (mdbus_stamp_kind(stamp) == MDBUS_KIND_EXPIRED || bytes == NULL)
 			return HOLDS_LATER;
-		int n = mdbus_layout_key(&c->desc.layout, bytes, mdbus_ref_len(ref), have);
+		bool same = key_of(c, bytes, mdbus_ref_len(ref), &have) && have.hash == key->hash && have.len == key->len &&
+		            memcmp(have.bytes, key->bytes, key->len) == 0;
 
 		if (mdbus_ring_still(slot, stamp))
-			return n == nkey && memcmp(have, key, (size_t)nkey) == 0 ? HOLDS_THIS_KEY : HOLDS_OTHER;
+			return same ? HOLDS_THIS_KEY : HOLDS_OTHER;
 	}
 	return HOLDS_LATER;
 }
@@ -83,9 +112,9 @@ static enum mdbus_publish publish_at(struct mdbus_channel *c, const struct mdbus
 
 /* Follow the key's entry until its message stands in the ring.  True: this line's copy is the one. */
 static bool settle(struct mdbus_channel *c, const struct mdbus_chunk *p, const struct mdbus_message *m,
-                   const uint8_t *key, int nkey, uint64_t now_ns)
+                   const struct key *key, uint64_t now_ns)
 {
-	uint64_t hash = mdbus_key_hash(key, (uint32_t)nkey), pos = 0;
+	uint64_t hash = key->hash, pos = 0;
 	bool done = false;
 
 	for (int i = 0; i < TRIES; i++) {
@@ -98,7 +127,7 @@ static bool settle(struct mdbus_channel *c, const struct mdbus_chunk *p, const s
 		if (pos != fresh)
 			return false;
 #endif
-		switch (done ? HOLDS_THIS_KEY : look_at(c, pos, key, nkey)) {
+		switch (done ? HOLDS_THIS_KEY : look_at(c, pos, key)) {
 		case HOLDS_THIS_KEY:
 			if (!done)
 				mdbus_keys_done(&c->keys, hash, pos);
@@ -121,28 +150,33 @@ static bool settle(struct mdbus_channel *c, const struct mdbus_chunk *p, const s
 	return false;
 }
 
-enum mdbus_decode_error mdbus_keyed_packet(struct mdbus_channel *c, const struct mdbus_chunk *p,
-                                           const struct mdbus_packet *d, uint64_t now_ns)
+static void take(struct mdbus_channel *c, const struct mdbus_chunk *p, const struct mdbus_message *m, uint64_t now_ns)
 {
-	uint8_t key[MDBUS_SESSION_MAX];
-	struct mdbus_message m;
-	uint32_t n = 0;
-	int nkey = mdbus_layout_key(&c->desc.layout, p->bytes, p->len, key);
-	enum mdbus_decode_error err = mdbus_layout_messages(&c->desc.layout, p->bytes, p->len, d, &m, 1, &n);
+	struct key key;
 
-	if (n == 0)
-		return err;
-	if (nkey <= 0)
-		return MDBUS_DECODE_BAD_HEADER;
-	if (c->gen.gen == 0 && !enter(c))
-		return MDBUS_DECODE_OK;
+	if (!key_of(c, p->bytes + m->off, m->len, &key))
+		return;
 	mdbus_count(&c->mine->count.messages, 1u);
-	if (!mdbus_holds_full(c->holds) && settle(c, p, &m, key, nkey, now_ns)) {
+	if (!mdbus_holds_full(c->holds) && settle(c, p, m, &key, now_ns)) {
 		mdbus_count(&c->mine->count.won, 1u);
 		mdbus_store_release(&c->mine->head, free_position(c));
 		mdbus_store_relaxed(&c->mine->count.last_seq, c->tail - c->gen.base);
 	} else {
 		mdbus_count(&c->mine->count.duplicates, 1u);
 	}
+}
+
+enum mdbus_decode_error mdbus_keyed_packet(struct mdbus_channel *c, const struct mdbus_chunk *p,
+                                           const struct mdbus_packet *d, uint64_t now_ns)
+{
+	static _Thread_local struct mdbus_message m[MDBUS_MESSAGES_MAX];
+	uint32_t n = 0;
+	enum mdbus_decode_error err;
+
+	if (d->no_messages || (c->gen.gen == 0 && !enter(c)))
+		return MDBUS_DECODE_OK;
+	err = mdbus_layout_messages(&c->desc.layout, p->bytes, p->len, d, m, MDBUS_MESSAGES_MAX, &n);
+	for (uint32_t i = 0; i < n; i++)
+		take(c, p, &m[i], now_ns);
 	return err;
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -189,6 +190,23 @@ static struct mdbus_region *region_for(struct mdbus_bus *bus, const struct mdbus
 	}
 }
 
+/*
+ * A line looks at one word of other people's seats, and maps them whatever they hold: a subscriber that fills its own
+ * seat with garbage must not keep a line from starting.
+ */
+static int take_foreign_seat(struct mdbus_region *r, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || st.st_size < (off_t)sizeof(struct mdbus_seat_hdr))
+		return 0;
+	void *base = mmap(NULL, sizeof(struct mdbus_seat_hdr), PROT_READ, MAP_SHARED, fd, 0);
+
+	if (base != MAP_FAILED)
+		*r = (struct mdbus_region){ base, sizeof(struct mdbus_seat_hdr) };
+	return 0;
+}
+
 static int take(struct mdbus_bus *bus, const struct mdbus_lease_fd *s, int fd)
 {
 	struct mdbus_mapping map;
@@ -198,6 +216,8 @@ static int take(struct mdbus_bus *bus, const struct mdbus_lease_fd *s, int fd)
 
 	if (!r || r->base)
 		return fail(bus, -EPROTO, "mdbusd sent segment %u.%u, which is unexpected", s->kind, s->index);
+	if (s->kind == MDBUS_SEGMENT_SEAT && !writable)
+		return take_foreign_seat(r, fd);
 	int rc = mdbus_segment_attach(fd, s->kind, writable, &map, why, sizeof(why));
 
 	if (rc < 0)

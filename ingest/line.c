@@ -104,6 +104,12 @@ static int set_up_channels(struct mdbus_line *l)
 		l->ring[c] = &l->channel[c].ring;
 		l->mine[l->nmine++] = c;
 	}
+	for (uint32_t i = 0; i < l->nmine; i++) {
+		uint32_t of = l->channel[l->mine[i]].desc.unseq_of;
+
+		if (of != 0 && of <= n && l->ring[of - 1u] != NULL)
+			l->channel[of - 1u].unseq = &l->channel[l->mine[i]];
+	}
 	return 0;
 }
 

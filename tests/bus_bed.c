@@ -103,9 +103,9 @@ enum mdbus_decode_error bed_packet(struct bed *b, uint32_t line, const uint8_t *
 	uint64_t expired = 0;
 	uint32_t frame;
 
-	while (l->holds.refs[l->next_frame % a->nframes] != 0) {
+	for (uint32_t tries = 0; l->holds.refs[l->next_frame % a->nframes] != 0; tries++) {
 		l->next_frame++;
-		if (!mdbus_holds_empty(&l->holds))
+		if (tries >= a->nframes) /* none is free: take the oldest back */
 			mdbus_holds_drop(&l->holds, l->rings, &frame, &expired);
 	}
 	frame = l->next_frame++ % a->nframes;
