@@ -167,6 +167,7 @@ static void resolve(struct mdbus_feed_line *line, const struct slot *s, bool sen
 		mdbus_feed_log_resolve(line->c.log, s->run[i].first, s->run[i].n, line->c.index, sent, now);
 }
 
+/* To the transport's queue, with a copy behind it if it is to go twice. */
 static int emit(struct mdbus_feed_line *line, struct slot *s, uint64_t due)
 {
 	struct slot *copy;
@@ -174,6 +175,8 @@ static int emit(struct mdbus_feed_line *line, struct slot *s, uint64_t due)
 	line->last_due = due > line->last_due ? due : line->last_due;
 	s->due = line->last_due;
 	queue_put(&line->out, s);
+	for (struct slot *h = line->held.first; h; h = h->next)
+		h->left -= h->left > 0;
 	if (!s->twice)
 		return 0;
 	copy = slot_get(line);
@@ -197,22 +200,26 @@ static int release_all(struct mdbus_feed_line *line, uint64_t due)
 	return rc;
 }
 
-/* A packet has gone by: those held back that waited for it follow. */
+/* A packet has gone by: those held back that have let enough others pass follow, and may set others free. */
 static int release_passed(struct mdbus_feed_line *line, uint64_t due)
 {
-	struct queue keep = { NULL, NULL };
-	int rc = 0;
+	for (;;) {
+		struct slot **link = &line->held.first, *s, *before = NULL;
+		int rc;
 
-	while (line->held.first) {
-		struct slot *s = queue_get(&line->held);
-
-		if (rc || --s->left)
-			queue_put(&keep, s);
-		else
-			rc = emit(line, s, due);
+		while ((s = *link) && s->left) {
+			before = s;
+			link = &s->next;
+		}
+		if (!s)
+			return 0;
+		*link = s->next;
+		if (line->held.last == s)
+			line->held.last = before;
+		rc = emit(line, s, due);
+		if (rc)
+			return rc;
 	}
-	line->held = keep;
-	return rc;
 }
 
 /* The slot is the line's n-th packet: decide what becomes of it. */

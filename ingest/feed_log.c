@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define WRITE_RECORDS 1024u /* 48 KiB a write: short enough not to disturb the pace */
@@ -64,8 +65,11 @@ struct mdbus_feed_log *mdbus_feed_log_open(const char *path, uint32_t nlines, ui
 		return log;
 	snprintf(err, errlen, "log %s: %s", path ? path : "(memory)", strerror(-rc));
 	if (log && log->fd >= 0) {
+		struct stat st;
+
+		if (fstat(log->fd, &st) == 0 && S_ISREG(st.st_mode)) /* never a device, say */
+			unlink(path);
 		close(log->fd);
-		unlink(path);
 	}
 	if (log)
 		free(log->ring);
