@@ -77,7 +77,7 @@ for path in sorted(glob.glob(os.path.join(corpus, "*", "*.json"))):
     files += 1
     packets += len(expected)
 
-print("\n".join(errors[:20]))
+print("".join(error + "\n" for error in errors[:20]), end="")
 print(f"{files} files, {packets} packets, {noticed} changed expectations, {len(errors)} disagreements")
 sys.exit(1 if errors or not files else 0)
 EOF
