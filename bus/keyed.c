@@ -118,13 +118,13 @@ static bool settle(struct mdbus_channel *c, const struct mdbus_chunk *p, const s
 	bool done = false;
 
 	for (int i = 0; i < TRIES; i++) {
-		uint64_t fresh = free_position(c);
+		enum mdbus_key_verdict v = mdbus_keys_claim(&c->keys, hash, free_position(c), now_ns, &pos, &done,
+		                                            &c->mine->count.evicted);
 
-		if (mdbus_keys_claim(&c->keys, hash, fresh, now_ns, &pos, &done, &c->mine->count.evicted) ==
-		    MDBUS_KEY_CONTENDED)
+		if (v == MDBUS_KEY_CONTENDED)
 			continue;
 #ifdef MDBUS_MUTANT_key_claim_is_seen
-		if (pos != fresh)
+		if (v == MDBUS_KEY_SEEN)
 			return false;
 #endif
 		switch (done ? HOLDS_THIS_KEY : look_at(c, pos, key)) {
