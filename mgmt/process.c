@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * process.c - identity from the kernel, never from a message; see process.h.
+ *
+ * A start time read from /proc belongs to the process of a pidfd if the pidfd has not ended after the reading: until then
+ * its pid cannot have been given to anybody else.
+ */
+#include "process.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+#define PF_EXITING 0x4u /* include/linux/sched.h; field 9 of /proc/PID/stat shows it */
+
+int mdbus_process_start(pid_t pid, uint64_t *start, bool *exiting)
+{
+	char path[32], text[1024];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -ESRCH;
+	ssize_t n = read(fd, text, sizeof(text) - 1u);
+
+	close(fd);
+	if (n <= 0)
+		return -ESRCH;
+	text[n] = '\0';
+	char *at = strrchr(text, ')'); /* the name before it may hold anything */
+	unsigned flags;
+	unsigned long long ticks;
+	char state;
+
+	if (!at || sscanf(at + 1, " %c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state,
+	                  &flags, &ticks) != 3)
+		return -ESRCH;
+	*start = ticks;
+	*exiting = state == 'Z' || state == 'X' || (flags & PF_EXITING) != 0;
+	return 0;
+}
+
+bool mdbus_process_ended(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&p, 1, 0) > 0;
+}
+
+static int pidfd_of(pid_t pid)
+{
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int mdbus_process_open(pid_t pid, uint64_t start)
+{
+	bool exiting;
+	uint64_t now;
+	int fd = pidfd_of(pid);
+
+	if (fd < 0)
+		return fd;
+	if (mdbus_process_start(pid, &now, &exiting) < 0 || now != start || mdbus_process_ended(fd)) {
+		close(fd);
+		return -ESRCH;
+	}
+	return fd;
+}
+
+static void peer_groups(int sock, gid_t primary, struct mdbus_process *p)
+{
+	socklen_t len = (socklen_t)((MDBUS_PROCESS_GROUPS - 1u) * sizeof(gid_t));
+
+	p->group[0] = primary;
+	p->ngroup = 1;
+#ifdef SO_PEERGROUPS
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERGROUPS, &p->group[1], &len) == 0)
+		p->ngroup += (uint32_t)(len / sizeof(gid_t));
+#endif
+}
+
+int mdbus_process_peer(int sock, struct mdbus_process *p)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred), fdlen = sizeof(p->pidfd);
+	bool exiting;
+
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+		return -errno;
+	if (cred.pid <= 0)
+		return -EPERM;
+	p->pid = cred.pid;
+	p->uid = cred.uid;
+	peer_groups(sock, cred.gid, p);
+	p->pidfd = -1;
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &p->pidfd, &fdlen) < 0) {
+		if (errno != ENOPROTOOPT)
+			return errno == EINVAL || errno == ENODATA ? -ESRCH : -errno;
+		p->pidfd = pidfd_of(cred.pid); /* kernels before 6.5 */
+		if (p->pidfd < 0)
+			return p->pidfd;
+	}
+	if (mdbus_process_start(p->pid, &p->start, &exiting) < 0 || mdbus_process_ended(p->pidfd)) {
+		close(p->pidfd);
+		p->pidfd = -1;
+		return -ESRCH;
+	}
+	return 0;
+}

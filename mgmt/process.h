@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * process.h - who a process is, for good.
+ *
+ * A pid is reused, (pid, start time) is not; a pidfd is one process whatever its number.  All functions only look.
+ */
+#ifndef MDBUS_MGMT_PROCESS_H
+#define MDBUS_MGMT_PROCESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define MDBUS_PROCESS_GROUPS 64u
+
+struct mdbus_process {
+	pid_t pid;
+	uint64_t start; /* field 22 of /proc/PID/stat: clock ticks since boot */
+	uid_t uid;
+	gid_t group[MDBUS_PROCESS_GROUPS]; /* primary and supplementary, as of its connect(); further ones are not seen */
+	uint32_t ngroup;
+	int pidfd; /* becomes readable when it ends; owned by whoever has the structure */
+};
+
+/* Start time of pid; *exiting: it is on its way out or a zombie.  0 or -ESRCH. */
+int mdbus_process_start(pid_t pid, uint64_t *start, bool *exiting);
+
+/* True if the process behind pidfd has ended (a zombie has). */
+bool mdbus_process_ended(int pidfd);
+
+/* A pidfd of the process (pid, start), or -ESRCH if it has ended (its pid may be another's by now), or -errno. */
+int mdbus_process_open(pid_t pid, uint64_t start);
+
+/*
+ * Who is at the other end of an AF_UNIX connection, from the kernel: SO_PEERCRED, SO_PEERPIDFD, SO_PEERGROUPS.  0 and p->pidfd
+ * open, -ESRCH it has ended already, -EPERM it is in a pid namespace that this one cannot see, or -errno.
+ */
+int mdbus_process_peer(int sock, struct mdbus_process *p);
+
+#endif

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * reclaim.c - taking back what a process held, step by step.
+ *
+ * Each step may be done again from the start, and the lease stays in RECLAIM until the last one is through: a
+ * mdbusd killed in the middle is followed by one that begins anew.  Nobody waits for it: gaps stop waiting for the line at
+ * the second step, and what the line had published stays readable.
+ *
+ *	line: lease     state RECLAIM
+ *	      state     line_state DOWN, so that the gap rule no longer waits for it
+ *	      marks     W and T marks of the dead writer off every ring (arena.h)
+ *	      free      holder's name erased, lease FREE
+ *	seat: lease     state RECLAIM
+ *	      clear     length, header and zeroes again as they were when new, whatever the subscriber made of them
+ *	      free      as above
+ *
+ * A line's frames need no step: which of them are in use is written in the rings, where the line's next process reads
+ * it.  Its queue, sockets and XDP program are bound to descriptors and went with the process.
+ */
+#include <mdbus/hook.h>
+#include <string.h>
+#include <unistd.h>
+#include "../bus/arena.h"
+#include "daemon.h"
+#include "seat.h"
+
+static void step(struct mdbus_daemon *d, const struct mdbus_holder *h, uint32_t pid, const char *name, uint64_t n)
+{
+	if (h->seat)
+		mdbus_event(d, "reclaim", h->bus, "{s:i, s:I, s:s}", "seat", (int)h->index, "pid", (json_int_t)pid, "step",
+		            name);
+	else
+		mdbus_event(d, "reclaim", h->bus, "{s:s, s:I, s:s, s:I}", "line", mdbus_holder_name(h), "pid",
+		            (json_int_t)pid, "step", name, "count", (json_int_t)n);
+}
+
+static void reclaim_line(struct mdbus_daemon *d, struct mdbus_holder *h, uint32_t pid)
+{
+	struct mdbus_bus_hdr *dir = h->bus->map.dir;
+
+	mdbus_store_release(&dir->line_state[h->index], MDBUS_LINE_DOWN);
+	MDBUS_HOOK("reclaim.line.state");
+	step(d, h, pid, "state", 0);
+	uint64_t marks = mdbus_line_reclaim(&h->bus->map, h->index);
+
+	MDBUS_HOOK("reclaim.line.marks");
+	step(d, h, pid, "marks", marks);
+}
+
+static void reclaim_seat(struct mdbus_daemon *d, struct mdbus_holder *h, uint32_t pid)
+{
+	int *fd = &h->bus->seat_fd[h->index];
+	int rc = mdbus_seat_reset(h->bus, h->index);
+
+	if (rc < 0)
+		mdbus_say("bus %s: seat %u cannot be cleared: %s", h->bus->map.dir->segment.bus, h->index, strerror(-rc));
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+	MDBUS_HOOK("reclaim.seat.clear");
+	step(d, h, pid, "clear", 0);
+}
+
+static void release(struct mdbus_lease *l)
+{
+	l->pid = 0;
+	l->start = 0;
+	l->uid = 0;
+	l->since_ns = 0;
+	memset(l->name, 0, sizeof(l->name));
+	MDBUS_HOOK("reclaim.erased");
+	mdbus_store_release(&l->state, MDBUS_LEASE_FREE);
+}
+
+void mdbus_reclaim(struct mdbus_daemon *d, struct mdbus_holder *h, const char *why)
+{
+	struct mdbus_bus_hdr *dir = h->bus->map.dir;
+	struct mdbus_lease *l = mdbus_holder_lease(h);
+	uint32_t pid = l->pid;
+	char name[MDBUS_NAME_MAX];
+
+	memcpy(name, mdbus_holder_name(h), sizeof(name));
+	mdbus_loop_remove(d, &h->source);
+	mdbus_store_release(&l->state, MDBUS_LEASE_RECLAIM);
+	MDBUS_HOOK("reclaim.lease");
+	step(d, h, pid, "lease", 0);
+	if (h->seat)
+		reclaim_seat(d, h, pid);
+	else
+		reclaim_line(d, h, pid);
+	mdbus_store_relaxed(&dir->reclaims, dir->reclaims + 1u);
+	release(l);
+	step(d, h, pid, "free", 0);
+	if (h->seat)
+		mdbus_event(d, "seat_down", h->bus, "{s:i, s:s, s:I, s:s}", "seat", (int)h->index, "name", name, "pid",
+		            (json_int_t)pid, "why", why);
+	else
+		mdbus_event(d, "line_down", h->bus, "{s:s, s:I, s:s}", "line", name, "pid", (json_int_t)pid, "why", why);
+}
