@@ -25,12 +25,15 @@
 #define SLEEP_MAX_NS   UINT64_C(10000000)       /* a missed doorbell costs no more than this */
 #define WAIT_MS        2000
 #define HEARTBEAT_MASK 1023u
+#define AHEAD_HOLES    64u                      /* unpublished slots looked over for one record beyond a hole */
 
 struct reader {
 	struct mdbus_ring ring;
 	struct mdbus_gen gen; /* with skipped and epoch; gen.gen 0: nothing published yet */
 	uint64_t pos;
 	uint32_t channel;
+	uint64_t *ahead; /* unordered view: a bit per slot, set for records delivered before their turn; else NULL */
+	uint64_t scan;   /* where to look for the next of those */
 };
 
 struct mdbus_sub {
@@ -127,6 +130,32 @@ static bool give(const struct reader *d, struct mdbus_record *r, enum mdbus_reco
 	return true;
 }
 
+static bool is_ahead(const struct reader *d, uint64_t pos)
+{
+	uint64_t i = pos & d->ring.mask;
+
+	return d->ahead != NULL && (d->ahead[i / 64u] >> (i % 64u) & 1u) != 0;
+}
+
+static void set_ahead(struct reader *d, uint64_t pos, bool on)
+{
+	uint64_t i = pos & d->ring.mask, bit = UINT64_C(1) << (i % 64u);
+
+	d->ahead[i / 64u] = on ? d->ahead[i / 64u] | bit : d->ahead[i / 64u] & ~bit;
+}
+
+/* How many records were delivered before their turn; none is afterwards. */
+static uint64_t forget_ahead(struct reader *d)
+{
+	uint64_t n = 0;
+
+	for (uint64_t i = 0; d->ahead != NULL && i <= d->ring.mask / 64u; i++) {
+		n += (uint64_t)__builtin_popcountll(d->ahead[i]);
+		d->ahead[i] = 0;
+	}
+	return n;
+}
+
 /* Lapped: say what was lost and go on at the oldest there is. `seen` is a position that is surely published. */
 static bool overrun(struct mdbus_sub *s, struct reader *d, struct mdbus_record *r, uint64_t seen)
 {
@@ -139,7 +168,7 @@ static bool overrun(struct mdbus_sub *s, struct reader *d, struct mdbus_record *
 		*d = old;
 		return false;
 	}
-	give(&old, r, MDBUS_RECORD_OVERRUN, d->pos - d->gen.skipped - records);
+	give(&old, r, MDBUS_RECORD_OVERRUN, d->pos - d->gen.skipped - records - forget_ahead(d));
 	mdbus_count(&s->seat->count.overruns, 1u);
 	mdbus_count(&s->seat->count.overrun_lost, r->count);
 	mdbus_count(&s->seat->channel[d->channel].overrun, r->count);
@@ -177,19 +206,21 @@ static bool cross(struct mdbus_sub *s, struct reader *d, struct mdbus_record *r,
 	return kind == MDBUS_KIND_RESET || value != 0;
 }
 
-static inline bool deliver(struct mdbus_sub *s, struct reader *d, struct mdbus_record *r, uint64_t stamp, uint64_t ref)
+/* The message at position pos.  False: it changed while it was looked at. */
+static inline bool deliver(struct mdbus_sub *s, const struct reader *d, struct mdbus_record *r, uint64_t pos,
+                           uint64_t stamp, uint64_t ref)
 {
-	const struct mdbus_slot *slot = mdbus_ring_slot(&d->ring, d->pos);
+	const struct mdbus_slot *slot = mdbus_ring_slot(&d->ring, pos);
 	uint32_t line = mdbus_ref_line(ref);
 	const struct mdbus_region *a = line < MDBUS_LINES_MAX ? &s->bus.arena[line] : NULL;
 	const uint8_t *bytes = mdbus_ring_bytes(&d->ring, slot, stamp, ref, a ? a->base : NULL, a ? a->size : 0);
 
 	if (bytes == NULL)
-		return mdbus_ring_still(slot, stamp) ? lost_one(s, d, r) : false;
+		return false;
 	r->kind = MDBUS_RECORD_DATA;
 	r->channel = d->channel;
 	r->epoch = d->gen.epoch;
-	r->seq = seq_at(d);
+	r->seq = d->gen.first_seq + (pos - d->gen.base);
 	r->count = 1;
 	r->data = bytes;
 	r->len = mdbus_ref_len(ref);
@@ -197,6 +228,7 @@ static inline bool deliver(struct mdbus_sub *s, struct reader *d, struct mdbus_r
 	r->retrans = mdbus_ref_flags(ref) & MDBUS_REF_RETRANS;
 	r->slot = slot;
 	r->stamp = stamp;
+	r->ahead = 0;
 	r->rx_ns = 0;
 	if (mdbus_stamp_kind(stamp) == MDBUS_KIND_INLINE) {
 		if (d->ring.time_bytes)
@@ -208,8 +240,30 @@ static inline bool deliver(struct mdbus_sub *s, struct reader *d, struct mdbus_r
 		if (frame + sizeof(struct mdbus_frame_meta) <= a->size)
 			__builtin_memcpy(&r->rx_ns, (const uint8_t *)a->base + frame, sizeof(r->rx_ns));
 	}
-	d->pos++;
 	return true;
+}
+
+/* There is nothing at pos yet: the next message beyond it, if this reader takes them out of turn. */
+static bool deliver_ahead(struct mdbus_sub *s, struct reader *d, struct mdbus_record *r)
+{
+	uint64_t stamp, ref, last = d->pos + d->ring.mask / 2u;
+
+	if (d->scan <= d->pos)
+		d->scan = d->pos + 1u;
+	for (uint64_t pos = d->scan; pos < d->scan + AHEAD_HOLES && pos < last; pos++) {
+		if (mdbus_ring_look(&d->ring, pos, d->gen.gen, &stamp, &ref) != MDBUS_LOOK_RECORD)
+			continue;
+		enum mdbus_kind kind = mdbus_stamp_kind(stamp);
+
+		d->scan = pos + 1u;
+		if ((kind != MDBUS_KIND_REF && kind != MDBUS_KIND_INLINE) || is_ahead(d, pos) ||
+		    !deliver(s, d, r, pos, stamp, ref))
+			return false;
+		r->ahead = 1;
+		set_ahead(d, pos, true);
+		return true;
+	}
+	return false;
 }
 
 /* The next record of one channel. */
@@ -226,17 +280,27 @@ static inline bool reader_next(struct mdbus_sub *s, struct reader *d, struct mdb
 	for (;;) {
 		switch (mdbus_ring_look(&d->ring, d->pos, d->gen.gen, &stamp, &ref)) {
 		case MDBUS_LOOK_NONE:
-			return false;
+			return d->ahead != NULL && deliver_ahead(s, d, r);
 		case MDBUS_LOOK_LAPPED:
 			return overrun(s, d, r,
 			               mdbus_stamp_pos(mdbus_load_relaxed(&mdbus_ring_slot(&d->ring, d->pos)->head.lo)));
 		case MDBUS_LOOK_RECORD:
 			break;
 		}
+		if (is_ahead(d, d->pos)) {
+			set_ahead(d, d->pos++, false);
+			continue;
+		}
 		switch (mdbus_stamp_kind(stamp)) {
 		case MDBUS_KIND_REF:
 		case MDBUS_KIND_INLINE:
-			return deliver(s, d, r, stamp, ref);
+			if (deliver(s, d, r, d->pos, stamp, ref)) {
+				d->pos++;
+				return true;
+			}
+			if (mdbus_ring_still(mdbus_ring_slot(&d->ring, d->pos), stamp))
+				return lost_one(s, d, r);
+			continue;
 		case MDBUS_KIND_GAP:
 			give(d, r, MDBUS_RECORD_GAP, 1);
 			d->pos++;
@@ -299,10 +363,14 @@ bool mdbus_sub_valid(struct mdbus_sub *s, struct mdbus_record *r)
 		return true;
 	for (uint32_t i = 0; i < s->nreader; i++) {
 		struct reader *d = &s->reader[i];
+		uint64_t pos = mdbus_stamp_pos(r->stamp);
 
 		/* the last record of its channel: step back, so that it, or the overrun, comes next */
-		if (d->channel == r->channel && d->pos == mdbus_stamp_pos(r->stamp) + 1u) {
-			d->pos--;
+		if (d->channel == r->channel && (r->ahead ? is_ahead(d, pos) : d->pos == pos + 1u)) {
+			if (r->ahead)
+				set_ahead(d, pos, false);
+			else
+				d->pos--;
 			mdbus_count(&s->seat->count.records, (uint64_t)-1);
 			mdbus_count(&s->seat->count.messages, (uint64_t)-1);
 			mdbus_count(&s->seat->count.bytes, (uint64_t)0 - r->len);
@@ -396,6 +464,11 @@ static struct mdbus_sub *set_up(struct mdbus_sub *s, const struct mdbus_sub_opti
 		if (o->channel && strncmp(o->channel, s->bus.dir->channel[c].name, MDBUS_NAME_MAX) != 0)
 			continue;
 		*d = (struct reader){ .ring = mdbus_ring_view(mdbus_bus_ring(&s->bus, c), MDBUS_LINES_MAX), .channel = c };
+		if (o->unordered) {
+			d->ahead = calloc((d->ring.mask + 64u) / 64u, sizeof(*d->ahead));
+			if (d->ahead == NULL)
+				return refuse(s, ENOMEM, err, errlen, "out of memory");
+		}
 		start(s, d, o->start);
 		note_position(s, d);
 		s->nreader++;
@@ -445,6 +518,8 @@ void mdbus_sub_close(struct mdbus_sub *s)
 		return;
 	if (!s->borrowed)
 		mdbus_bus_detach(&s->bus);
+	for (uint32_t i = 0; s->reader != NULL && i < s->nreader; i++)
+		free(s->reader[i].ahead);
 	free(s->reader);
 	free(s);
 }

@@ -56,6 +56,7 @@ struct mdbus_record {
 	uint32_t line;    /* line that carried it */
 	uint64_t rx_ns;   /* when its packet was taken from the queue, CLOCK_MONOTONIC; 0 if the channel is not timed and inline */
 	uint8_t retrans;  /* 1: came as a retransmission */
+	uint8_t ahead;    /* 1: delivered before an open hole was decided (options.unordered) */
 	/* private: what mdbus_sub_valid compares */
 	const void *slot;
 	uint64_t stamp;
@@ -71,6 +72,7 @@ struct mdbus_sub_options {
 	enum mdbus_sub_start start;
 	const char *channel; /* read only this channel; NULL: all of them */
 	int wait_ms;         /* how long to wait for mdbusd, 0: 2000 */
+	bool unordered;      /* while a hole is open, deliver what lies beyond it at once; still each record once */
 };
 
 /*
