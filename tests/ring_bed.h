@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ring_bed.h - a ring and two arenas in memory shared with forked children, for tests and benchmarks of the slot protocol.
+ * ring_bed.h - a ring and its arenas in memory shared with forked children, for tests and benchmarks.
  *
- * Messages describe themselves: every 8-byte word of a message follows from its position, its line and its place in the
- * message, so that a reader can tell from the bytes alone what they are and whether all of them belong together.
+ * Messages describe themselves: every 8-byte word of a message follows from its position, its line and its place in
+ * the message, so that a reader can tell from the bytes alone what they are and whether they belong together.
  */
 #ifndef MDBUS_TESTS_RING_BED_H
 #define MDBUS_TESTS_RING_BED_H
@@ -18,14 +18,12 @@
 #define BED_LINES 3u
 
 /* Say what is wrong and where, and end the process. */
-#define BED_CHECK(cond, ...)                                                    \
-	do {                                                                    \
-		if (!(cond)) {                                                  \
-			fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);         \
-			fprintf(stderr, __VA_ARGS__);                           \
-			fprintf(stderr, " (%s)\n", #cond);                      \
-			_exit(1);                                               \
-		}                                                               \
+#define BED_CHECK(cond, format, ...)                                                                          \
+	do {                                                                                                  \
+		if (!(cond)) {                                                                                \
+			fprintf(stderr, "%s:%d: " format " (%s)\n", __FILE__, __LINE__, ##__VA_ARGS__, #cond); \
+			_exit(1);                                                                             \
+		}                                                                                             \
 	} while (0)
 
 struct bed {
@@ -145,8 +143,8 @@ struct bed_got {
 };
 
 /*
- * The reader's recipe: look, check the place, copy, ask whether it still stands.  meanwhile (may be NULL) is called between
- * the halves of the copy: that is where a test lets the ring go on.
+ * The reader's recipe: look, check the place, copy, ask whether it still stands.  meanwhile (may be NULL) is called
+ * between the halves of the copy: that is where a test lets the ring go on.
  */
 static inline enum bed_read bed_read(const struct bed *b, uint64_t pos, uint64_t gen, struct bed_got *got,
                                      void (*meanwhile)(void *), void *arg)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The table of generations: several lines open, close and account for the same generations, one of them always late, one
- * stopped at a point, over more generations than the table, the stamp and the 16-bit tag can hold.
+ * The table of generations: two lines open, close and account for the same generations, one of them always late, over
+ * more generations than the table, the stamp and the 16-bit tag can tell apart.
  */
 #ifndef MDBUS_HOOKS
 #define MDBUS_HOOKS 1

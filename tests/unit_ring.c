@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The slot protocol, one step at a time.  A process that is stopped at an instruction is played by a hook: at that point
- * of one line's call the test lets other lines and a reader act, so each interleaving happens exactly as written.
+ * The slot protocol, one step at a time.  A process that is stopped at an instruction is played by a hook: at that
+ * point of one line's call the test lets other lines and a reader act, so each interleaving happens as written.
  *
  * mutants: skip_recheck plain_inline no_taint reuse_before_expire epoch_ignored publish_before_payload no_mark
  */
