@@ -5,11 +5,13 @@
  * Root mounts its own hugetlbfs below the run directory, so that modes, sizes and the end of it are in one hand; if the
  * host forbids mounting, or without root, a writable mount that is there already is used.  nr_hugepages is raised by
  * what is missing; asking for too many does not fail, so what counts is what creating the segments finds.  RUN/hugepages
- * remembers what was there and what was added, so that whichever mdbusd comes last can take exactly that off again.
+ * remembers how many were added, so that whichever mdbusd comes last takes exactly these off again, whatever
+ * others have changed meanwhile.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <mdbus/hook.h>
 #include <mntent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,22 +117,37 @@ static void record_path(const struct mdbus_daemon *d, char *path, size_t size)
 	snprintf(path, size, "%s/hugepages", d->run);
 }
 
-/* original[] and added[] of RUN/hugepages; zero what it does not say. */
-static void read_record(const struct mdbus_daemon *d, unsigned long original[2], unsigned long added[2])
+/*
+ * What RUN/hugepages says of each page size.  Raising is noted before it is done (from < to) and again after it; who finds it
+ * half done sees from nr_hugepages how far it got.
+ */
+struct record {
+	unsigned long added, from, to;
+};
+
+static void read_record(const struct mdbus_daemon *d, struct record r[2])
 {
 	char path[MDBUS_RUN_PATH_MAX + 16];
 
 	record_path(d, path, sizeof(path));
 	FILE *f = fopen(path, "re");
 
-	original[0] = original[1] = added[0] = added[1] = 0;
-	if (f && fscanf(f, "2M %lu +%lu 1G %lu +%lu", &original[0], &added[0], &original[1], &added[1]) != 4)
-		added[0] = added[1] = 0;
+	memset(r, 0, 2 * sizeof(r[0]));
+	if (f && fscanf(f, "2M +%lu %lu %lu 1G +%lu %lu %lu", &r[0].added, &r[0].from, &r[0].to, &r[1].added, &r[1].from,
+	                &r[1].to) != 6)
+		memset(r, 0, 2 * sizeof(r[0]));
 	if (f)
 		fclose(f);
+	for (uint32_t page = 0; page < 2; page++) {
+		unsigned long nr;
+
+		if (r[page].from < r[page].to && read_number(page, "nr_hugepages", &nr) && nr > r[page].from)
+			r[page].added += (nr < r[page].to ? nr : r[page].to) - r[page].from;
+		r[page].from = r[page].to = 0;
+	}
 }
 
-static bool write_record(const struct mdbus_daemon *d, const unsigned long original[2], const unsigned long added[2])
+static bool write_record(const struct mdbus_daemon *d, const struct record r[2])
 {
 	char path[MDBUS_RUN_PATH_MAX + 16], tmp[MDBUS_RUN_PATH_MAX + 32];
 
@@ -140,44 +157,44 @@ static bool write_record(const struct mdbus_daemon *d, const unsigned long origi
 
 	if (!f)
 		return false;
-	bool ok = fprintf(f, "2M %lu +%lu\n1G %lu +%lu\n", original[0], added[0], original[1], added[1]) > 0;
+	bool ok = fprintf(f, "2M +%lu %lu %lu\n1G +%lu %lu %lu\n", r[0].added, r[0].from, r[0].to, r[1].added, r[1].from,
+	                  r[1].to) > 0;
 
 	return fclose(f) == 0 && ok && rename(tmp, path) == 0;
 }
 
 void mdbus_huge_reserve(struct mdbus_daemon *d, uint32_t page, uint64_t bytes)
 {
-	unsigned long nr, unused, reserved, original[2], added[2];
-	unsigned long need = (unsigned long)(bytes / 1024u / pages[page].kib);
+	unsigned long nr, unused, reserved, need = (unsigned long)(bytes / 1024u / pages[page].kib);
+	struct record r[2];
 
 	if (need == 0 || d->huge[page][0] == '\0' || !read_number(page, "nr_hugepages", &nr) ||
 	    !read_number(page, "free_hugepages", &unused) || !read_number(page, "resv_hugepages", &reserved))
 		return;
-	unsigned long room = unused > reserved ? unused - reserved : 0;
+	unsigned long room = unused > reserved ? unused - reserved : 0, got = nr;
 
 	if (room >= need || geteuid() != 0)
 		return;
-	read_record(d, original, added);
-	if (added[page] == 0)
-		original[page] = nr;
-	added[page] += need - room;
-	if (!write_record(d, original, added)) /* first the note, then the deed */
+	read_record(d, r);
+	r[page].from = nr;
+	r[page].to = nr + need - room;
+	if (!write_record(d, r))
 		return;
-	write_nr(page, nr + need - room);
-	unsigned long got = nr;
-
-	if (read_number(page, "nr_hugepages", &got) && got < nr + need - room) {
-		mdbus_say("%lu huge pages of %lu KiB wanted, %lu more obtained: memory is too short or too fragmented",
-		          need - room, pages[page].kib, got > nr ? got - nr : 0ul);
-		added[page] -= nr + need - room - (got > nr ? got : nr);
-		write_record(d, original, added);
-	}
+	MDBUS_HOOK("huge.noted");
+	write_nr(page, r[page].to);
+	MDBUS_HOOK("huge.raised");
+	if (read_number(page, "nr_hugepages", &got) && got < r[page].to)
+		mdbus_say("%lu huge pages of %lu KiB wanted, %lu obtained: memory is too short or too fragmented",
+		          r[page].to - nr, pages[page].kib, got > nr ? got - nr : 0ul);
+	read_record(d, r);
+	write_record(d, r);
 }
 
 void mdbus_huge_close(struct mdbus_daemon *d)
 {
-	unsigned long original[2], added[2], nr;
 	char path[MDBUS_RUN_PATH_MAX + 16];
+	struct record r[2];
+	unsigned long nr;
 
 	for (uint32_t page = 0; page < 2; page++) {
 		snprintf(path, sizeof(path), "%s/%s", d->run, pages[page].name);
@@ -187,16 +204,10 @@ void mdbus_huge_close(struct mdbus_daemon *d)
 			rmdir(d->huge[page]);
 		d->huge[page][0] = '\0';
 	}
-	read_record(d, original, added);
+	read_record(d, r);
 	for (uint32_t page = 0; page < 2; page++) {
-		if (added[page] == 0 || !read_number(page, "nr_hugepages", &nr))
-			continue;
-		unsigned long less = nr > added[page] ? nr - added[page] : 0;
-
-		if (less < original[page])
-			less = original[page];
-		if (less < nr)
-			write_nr(page, less);
+		if (r[page].added > 0 && read_number(page, "nr_hugepages", &nr))
+			write_nr(page, nr > r[page].added ? nr - r[page].added : 0);
 	}
 	record_path(d, path, sizeof(path));
 	unlink(path);
