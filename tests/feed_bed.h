@@ -190,6 +190,8 @@ static inline uint32_t make_packet(const struct mdbus_layout *l, uint64_t seq, u
 /* ---- a run ------------------------------------------------------------------------------------------------------ */
 
 static const volatile sig_atomic_t never;
+static uint64_t bed_linger_ns, bed_heartbeat_ns; /* of the next runs */
+static bool bed_end_session;
 
 /* Run a source over the wires; lines and pacing as given.  Returns the log's records, to be freed; *n of them. */
 static inline struct mdbus_feedlog_record *run_feed(struct mdbus_feed_source *source, const char *const *lines,
@@ -199,6 +201,7 @@ static inline struct mdbus_feedlog_record *run_feed(struct mdbus_feed_source *so
 	struct mdbus_feed_line_spec spec[MDBUS_FEED_LINES_MAX];
 	struct mdbus_feed_run_config c = {
 		.source = source, .spec = spec, .ops = &wire_ops, .pace = pace, .seed = seed, .stop = &never,
+		.linger_ns = bed_linger_ns, .heartbeat_ns = bed_heartbeat_ns, .end_session = bed_end_session,
 	};
 	char path[] = "/tmp/mdbus-feedlog-XXXXXX", err[512];
 	struct mdbus_feedlog_record *records;

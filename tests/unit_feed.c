@@ -500,8 +500,48 @@ static void test_generate(void)
 	generate(&o, false);
 }
 
+/* Heartbeats fill the pauses of a made stream by its schedule, follow its end, and the last one ends the session. */
+static void test_silence(void)
+{
+	const char *const lines[] = { "A,to=1.1.1.1:1", "B,to=1.1.1.2:1,repack=3,skew-us=5000", NULL };
+	const struct mdbus_feed_gen_options o = { .kind = "moldudp64", .count = 5, .pack = 1 };
+	struct mdbus_feed_result result;
+	struct mdbus_feed_source *s;
+	char err[256];
+	size_t n;
+
+	wire_reset(false);
+	bed_linger_ns = 9000000;
+	bed_heartbeat_ns = 2000000;
+	bed_end_session = true;
+	s = mdbus_feed_gen_open(&o, err, sizeof(err));
+	CHECK(s);
+	free(run_feed(s, lines, (struct mdbus_feed_pace){ .pacing = MDBUS_FEED_RATE, .rate = 100 }, 1, &result, &n));
+	bed_linger_ns = bed_heartbeat_ns = 0;
+	bed_end_session = false;
+	for (size_t line = 0; line < 2; line++) {
+		uint64_t next = 1;
+
+		/* 4 in each pause of 10 ms, 1 at the end of the epoch, 4 in the linger. */
+		CHECK_U64(result.line[line].made_heartbeats, 4 * 4 + 1 + 4);
+		CHECK_U64(wire[line].n, 4 * 4 + 1 + 4 + 5);
+		for (size_t i = 0; i < wire[line].n; i++) {
+			struct mdbus_packet p;
+
+			CHECK(mdbus_layout_decode(s->layout, wire[line].packet[i].data, wire[line].packet[i].len, &p) == 0);
+			CHECK(p.seq == next && p.next_seq == next + p.count);
+			next = p.next_seq;
+			CHECK_U64(p.event, i + 1 == wire[line].n ? MDBUS_EVENT_EOS :
+			                   p.count ? MDBUS_EVENT_NONE : MDBUS_EVENT_HEARTBEAT);
+		}
+		CHECK_U64(next, 6);
+	}
+	s->close(s);
+}
+
 int main(void)
 {
+	test_silence();
 	test_repack();
 	test_seed();
 	test_log();
