@@ -152,7 +152,9 @@ $(B)/gen/line_xdp.skel.h: ingest/line_xdp.bpf.c ingest/line_xdp.h
 	@mkdir -p $(@D)
 	$(CLANG) -g -O2 -mcpu=v3 -target bpf -D__TARGET_ARCH_$(BPF_ARCH) -Iinclude \
 		-I/usr/include/$(shell uname -m)-linux-gnu -Wall -Wextra $(if $(WERROR),-Werror) -c $< -o $(B)/gen/line_xdp.bpf.o
-	$(BPFTOOL) gen skeleton $(B)/gen/line_xdp.bpf.o name line_xdp > $@.tmp && mv $@.tmp $@
+	$(BPFTOOL) gen skeleton $(B)/gen/line_xdp.bpf.o name line_xdp > $@.tmp
+	{ echo '#pragma GCC system_header'; echo '// NOLINTBEGIN'; cat $@.tmp; echo '// NOLINTEND'; } > $@
+	@rm $@.tmp
 $(B)/ingest/backend_xdp_prog.o: $(B)/gen/line_xdp.skel.h
 endif
 

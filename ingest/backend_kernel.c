@@ -42,7 +42,7 @@ static void set_options(const struct kernel_line *k, int fd, const struct mdbus_
 	if (k->line->busy_poll_us)
 		set_int(fd, SOL_SOCKET, SO_BUSY_POLL, (int)k->line->busy_poll_us);
 	set_int(fd, IPPROTO_IP, IP_MULTICAST_ALL, 0);
-	/* Other programs may listen to a group too; a host's own port is exclusive, as a second taker would get it all. */
+	/* Other programs may listen to a group too; a host's port is exclusive, as a second taker would get it all. */
 	if (mdbus_flow_is_multicast(flow))
 		set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 }
@@ -190,7 +190,7 @@ static void kernel_stats(void *self)
 		mdbus_count(&k->arena->count.nic_dropped, new);
 		k->sockets[i].drops = info[SK_MEMINFO_DROPS];
 	}
-	/* A removed interface takes the memberships with it; one of the same name that comes later does not have them. */
+	/* A removed interface takes the memberships with it; a later one of the same name does not have them. */
 	if (k->ifindex && if_nametoindex(k->line->interface) != k->ifindex)
 		k->broken = -ENODEV;
 }
@@ -209,7 +209,7 @@ static void kernel_close(void *self)
 
 static int start_engine(struct kernel_line *k)
 {
-	static const struct kernel_engine *const engines[] = { &kernel_engine_uring, &kernel_engine_mmsg };
+	static const struct kernel_engine *const engines[] = { &mdbus_kernel_uring, &mdbus_kernel_mmsg };
 	int rc = -ENOSYS;
 
 	for (uint32_t i = 0; i < sizeof(engines) / sizeof(engines[0]); i++) {
@@ -248,7 +248,8 @@ static void *kernel_open(struct mdbus_backend_env *env)
 
 	env->error[0] = '\0';
 	if (env->nflow == 0) {
-		snprintf(env->error, sizeof(env->error), "line %s carries no channel: nothing to receive", env->line->name);
+		snprintf(env->error, sizeof(env->error), "line %s carries no channel: nothing to receive",
+		         env->line->name);
 		return NULL;
 	}
 	k = set_up(env);

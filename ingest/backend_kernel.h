@@ -2,8 +2,8 @@
  *
  * backend_kernel.h - what the two engines of the kernel backend share: the sockets of a line, and where datagrams go.
  *
- * backend_kernel.c opens the sockets and picks an engine; an engine moves datagrams from sockets into frames.  Private to
- * backend_kernel*.c.
+ * backend_kernel.c opens the sockets and picks an engine; an engine moves datagrams from sockets into frames.  Private
+ * to backend_kernel*.c.
  */
 #ifndef MDBUS_INGEST_BACKEND_KERNEL_H
 #define MDBUS_INGEST_BACKEND_KERNEL_H
@@ -50,7 +50,7 @@ static inline uint8_t *kernel_frame(const struct kernel_line *k, uint32_t frame)
 	return k->frames + (uint64_t)frame * k->frame_size;
 }
 
-extern const struct kernel_engine kernel_engine_uring;
-extern const struct kernel_engine kernel_engine_mmsg;
+extern const struct kernel_engine mdbus_kernel_uring;
+extern const struct kernel_engine mdbus_kernel_mmsg;
 
 #endif

@@ -172,7 +172,7 @@ static int mmsg_start(struct kernel_line *k)
 	return rc;
 }
 
-const struct kernel_engine kernel_engine_mmsg = {
+const struct kernel_engine mdbus_kernel_mmsg = {
 	.name = "recvmmsg",
 	.start = mmsg_start,
 	.poll = mmsg_poll,

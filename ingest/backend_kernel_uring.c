@@ -242,10 +242,11 @@ static int make_buffers(struct uring *u)
 	struct io_uring_buf_reg reg = { .ring_entries = u->entries, .bgid = BUFFER_GROUP };
 	int rc;
 
-	u->buffers = mmap(NULL, buffers_size(u), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	u->buffers = mmap(NULL, buffers_size(u), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1,
+	                  0);
 	if (u->buffers == MAP_FAILED) {
 		u->buffers = NULL;
-		return -errno;
+		return -ENOMEM;
 	}
 	io_uring_buf_ring_init(u->buffers);
 	reg.ring_addr = (uintptr_t)u->buffers;
@@ -350,7 +351,7 @@ static int uring_start(struct kernel_line *k)
 	return rc;
 }
 
-const struct kernel_engine kernel_engine_uring = {
+const struct kernel_engine mdbus_kernel_uring = {
 	.name = "io_uring",
 	.start = uring_start,
 	.poll = uring_poll,

@@ -150,7 +150,7 @@ static void *pcap_open_line(struct mdbus_backend_env *env)
 			report_speed(p);
 			return p;
 		}
-		snprintf(env->error, sizeof(env->error), "%s: not captured on Ethernet; a line needs whole Ethernet frames",
+		snprintf(env->error, sizeof(env->error), "%s: not captured on Ethernet; a line needs Ethernet frames",
 		         env->line->file);
 	}
 	pcap_close_line(p);

@@ -7,8 +7,8 @@
  * 256 bytes free before each packet, which is where a frame's meta data (MDBUS_FRAME_META) lives.
  *
  * What belongs to the process, and ends with it: the socket, its place in the program's map, the link that holds the
- * program, the group memberships.  A process killed here leaves an interface as it was before, and frames that the rings
- * tell its successor about.  The queue itself comes back a few milliseconds later, so taking it is retried.
+ * program, the group memberships.  A process killed here leaves an interface as it was before, and frames that the
+ * rings tell its successor about.  The queue itself comes back some milliseconds later, so taking it is retried.
  *
  * The driver is asked for the best it has (native program, zero-copy) and what was obtained is written to
  * arena->backend.  Each try makes a UMEM and socket from new: a failed bind leaves a socket good for nothing.
@@ -243,8 +243,8 @@ static bool check_interface(struct mdbus_backend_env *env, uint32_t *ifindex)
 	}
 	queues = count_queues(name);
 	if (queues && line->queue >= queues) {
-		snprintf(env->error, sizeof(env->error), "interface %s has no receive queue %u: it has %u, from 0 on", name,
-		         line->queue, queues);
+		snprintf(env->error, sizeof(env->error), "interface %s has no receive queue %u: it has %u, from 0 on",
+		         name, line->queue, queues);
 		return false;
 	}
 	if (ask_interface(name, SIOCGIFMTU, &ifr) == 0 && (uint32_t)ifr.ifr_mtu + ETH_HLEN + 2 * VLAN_HEADER > room) {
@@ -340,16 +340,16 @@ static void explain_queue(struct mdbus_backend_env *env, int rc)
 		snprintf(env->error, sizeof(env->error), "queue %u of interface %s is taken by another AF_XDP socket",
 		         line->queue, line->interface);
 	else if (rc == -EPERM)
-		snprintf(env->error, sizeof(env->error), "may not open an AF_XDP socket%s: run as root, or give the program "
-		         "these capabilities, or set backend = \"kernel\"", missing);
+		snprintf(env->error, sizeof(env->error), "may not open an AF_XDP socket%s: run as root, or give the "
+		         "program these capabilities, or set backend = \"kernel\"", missing);
 	else if (rc == -ENOBUFS)
-		snprintf(env->error, sizeof(env->error), "may not lock %llu MiB of frames, the limit is %llu KiB%s: raise "
-		         "`ulimit -l`, or give the program CAP_IPC_LOCK, or set fewer frames",
+		snprintf(env->error, sizeof(env->error), "may not lock %llu MiB of frames, the limit is %llu KiB%s: "
+		         "raise `ulimit -l`, or give the program CAP_IPC_LOCK, or set fewer frames",
 		         (unsigned long long)env->arena->nframes * env->arena->frame_size >> 20,
 		         (unsigned long long)lock.rlim_cur >> 10, missing);
 	else if (rc == -EOPNOTSUPP && strcmp(line->xdp_copy, "zerocopy") == 0)
-		snprintf(env->error, sizeof(env->error), "the driver of interface %s has no zero-copy, or not in the mode "
-		         "obtained: set xdp_copy = \"auto\"", line->interface);
+		snprintf(env->error, sizeof(env->error), "the driver of interface %s has no zero-copy, or not in the "
+		         "mode obtained: set xdp_copy = \"auto\"", line->interface);
 	else
 		snprintf(env->error, sizeof(env->error), "cannot take queue %u of interface %s: %s", line->queue,
 		         line->interface, strerror(-rc));
@@ -406,7 +406,8 @@ static struct xdp_line *set_up(struct mdbus_backend_env *env)
 static int start(struct xdp_line *x, struct mdbus_backend_env *env)
 {
 	uint64_t deadline = mdbus_clock_ns() + RETRY_NS;
-	int rc = mdbus_xdp_prog_load(&x->prog, env->line->queue, env->flows, env->nflow, env->error, sizeof(env->error));
+	int rc = mdbus_xdp_prog_load(&x->prog, env->line->queue, env->flows, env->nflow, env->error,
+	                             sizeof(env->error));
 
 	if (rc == 0)
 		rc = mdbus_xdp_prog_attach(&x->prog, env->line->interface, x->ifindex, env->line->xdp_mode, deadline,

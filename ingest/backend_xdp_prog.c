@@ -17,11 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "backend_xdp_prog.h"
-
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wsign-conversion"
 #include "line_xdp.skel.h"
-#pragma GCC diagnostic pop
 
 #define RETRY_US 2000
 
@@ -116,8 +112,8 @@ int mdbus_xdp_prog_load(struct mdbus_xdp_prog *prog, uint32_t queue, const struc
 	}
 	mdbus_xdp_prog_close(prog);
 	if (rc == -EPERM || rc == -EACCES)
-		snprintf(err, errlen, "may not load an XDP program%s: run as root, or give the program these capabilities, "
-		         "or set backend = \"kernel\"", mdbus_xdp_missing(missing, sizeof(missing)));
+		snprintf(err, errlen, "may not load an XDP program%s: run as root, or give the program these "
+		         "capabilities, or set backend = \"kernel\"", mdbus_xdp_missing(missing, sizeof(missing)));
 	else
 		snprintf(err, errlen, "cannot load the XDP program: %s%s%s", strerror(-rc), libbpf_said[0] ? ": " : "",
 		         libbpf_said);
@@ -187,8 +183,9 @@ int mdbus_xdp_prog_attach(struct mdbus_xdp_prog *prog, const char *name, uint32_
 		usleep(RETRY_US);
 	}
 	if (is_taken(rc)) {
-		snprintf(err, errlen, "interface %s has another XDP program already%s: stop the process that put it there, or "
-		         "`ip link set dev %s xdp off`", name, other_program(ifindex, other, sizeof(other)), name);
+		snprintf(err, errlen, "interface %s has another XDP program already%s: stop the process that put it "
+		         "there, or `ip link set dev %s xdp off`", name, other_program(ifindex, other, sizeof(other)),
+		         name);
 		return -EBUSY;
 	}
 	if (rc)

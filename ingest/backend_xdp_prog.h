@@ -2,8 +2,8 @@
  *
  * backend_xdp_prog.h - a line's XDP program: loaded, told the flows, put on the interface, taken off.
  *
- * The program hangs on its interface by a link that only this process's descriptor holds.  Nothing is pinned and nothing is
- * attached by netlink, so however the process ends, the kernel takes the program off the interface.
+ * The program hangs on its interface by a link that only this process's descriptor holds.  Nothing is pinned and
+ * nothing is attached by netlink, so however the process ends, the kernel takes the program off the interface.
  */
 #ifndef MDBUS_INGEST_BACKEND_XDP_PROG_H
 #define MDBUS_INGEST_BACKEND_XDP_PROG_H
@@ -25,8 +25,8 @@ struct mdbus_xdp_prog {
 };
 
 /*
- * Load the program for one queue and its flows.  Returns 0, or -errno with a reason in err: -EPERM names the capabilities
- * missing.
+ * Load the program for one queue and its flows.  Returns 0, or -errno with a reason in err: -EPERM names the
+ * capabilities missing.
  */
 int mdbus_xdp_prog_load(struct mdbus_xdp_prog *prog, uint32_t queue, const struct mdbus_flow *flows, uint32_t nflow,
                         char *err, size_t errlen);

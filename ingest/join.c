@@ -119,8 +119,8 @@ static int join_kind(struct mdbus_join *join, bool by_source, uint32_t ifindex, 
 	return 0;
 }
 
-int mdbus_join_open(struct mdbus_join *join, uint32_t ifindex, const struct mdbus_flow *flows, uint32_t nflow, char *err,
-                    size_t errlen)
+int mdbus_join_open(struct mdbus_join *join, uint32_t ifindex, const struct mdbus_flow *flows, uint32_t nflow,
+                    char *err, size_t errlen)
 {
 	int rc;
 

@@ -29,8 +29,8 @@ static inline bool mdbus_flow_is_multicast(const struct mdbus_flow *flow)
 const char *mdbus_flow_text(const struct mdbus_flow *flow, char *buf, size_t len);
 
 /*
- * Index of a network interface of this network namespace; 0 for an empty name (any).  Returns 0 or -ENODEV with a reason
- * in err.
+ * Index of a network interface of this network namespace; 0 for an empty name (any).  Returns 0 or -ENODEV with a
+ * reason in err.
  */
 int mdbus_join_interface(const char *name, uint32_t *ifindex, char *err, size_t errlen);
 
@@ -42,11 +42,11 @@ int mdbus_join_interface(const char *name, uint32_t *ifindex, char *err, size_t 
 int mdbus_join_group(int fd, uint32_t ifindex, const struct mdbus_flow *flow);
 
 /*
- * Join the groups of all flows with sockets of its own (more than one, as the kernel limits groups per socket).  Flows to a host
- * address need none.  Returns 0, or -errno with a reason in err and nothing joined.
+ * Join the groups of all flows with sockets of its own (more than one, as the kernel limits groups per socket).  Flows
+ * to a host address need none.  Returns 0, or -errno with a reason in err and nothing joined.
  */
-int mdbus_join_open(struct mdbus_join *join, uint32_t ifindex, const struct mdbus_flow *flows, uint32_t nflow, char *err,
-                    size_t errlen);
+int mdbus_join_open(struct mdbus_join *join, uint32_t ifindex, const struct mdbus_flow *flows, uint32_t nflow,
+                    char *err, size_t errlen);
 
 /* Leave all groups. Harmless on a zeroed structure. */
 void mdbus_join_close(struct mdbus_join *join);

@@ -7,8 +7,8 @@
  * cannot be read as packets; the kernel may put them together), headers cut short.  The program
  * decides by headers alone and looks at no payload; whether lengths agree is checked where the packet is read.
  *
- * It stays harmless by two habits.  The miss action of the redirect is XDP_PASS, so with no socket in the map, because the
- * process is not ready yet or is dead, everything takes the kernel's path.  And a packet of another queue is never
+ * It stays harmless by two habits.  The miss action of the redirect is XDP_PASS, so with no socket in the map, because
+ * the process is not ready yet or is dead, everything takes the kernel's path.  And a packet of another queue is never
  * redirected: the kernel would answer XDP_REDIRECT and silently drop it, since a socket serves one queue.
  */
 #include <linux/bpf.h>
@@ -130,9 +130,9 @@ int mdbus_line(struct xdp_md *ctx)
 		return leave(LINE_XDP_OTHER);
 
 	/*
-	 * In-kernel early drop belongs here: the packet is known to be the feed's and its flow's index to be at hand, and
-	 * nothing has been promised yet.  Only what is committed in the ring may be dropped, so a full queue below
-	 * never turns a duplicate's drop into a loss.
+	 * In-kernel early drop belongs here: the packet is known to be the feed's, the index of its flow is what the
+	 * look-up found, and nothing has been promised yet.  Only what is committed in the ring may be dropped, so a
+	 * full queue below never turns a duplicate's drop into a loss.
 	 */
 
 	if (ctx->rx_queue_index != line_queue)

@@ -2,8 +2,8 @@
  *
  * backend_fake.h - what the tests of the receive backends share: an arena without a bus, and numbered packets.
  *
- * The test plays the line process: it owns every frame that the backend hands over, and counts them, so that at any time
- * free + lent + held must be all.  Packets carry their number and bytes that follow from it, so one that is lost,
+ * The test plays the line process: it owns every frame that the backend hands over, and when it has given them and the
+ * line back, every frame must be free.  Packets carry their number and bytes that follow from it, so one that is lost,
  * doubled, cut or mixed up is known by looking at it.
  */
 #ifndef MDBUS_TESTS_BACKEND_FAKE_H

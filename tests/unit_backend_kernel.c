@@ -2,9 +2,9 @@
  *
  * unit_backend_kernel - the kernel backend on loopback, with both of its engines, privileged and not.
  *
- * The cases run once as they are, once more where a seccomp filter takes io_uring away (so the fallback is the real one), and
- * once more as nobody if this is root.  A case never has more on the way than a socket holds, so each datagram must arrive
- * once and intact.
+ * The cases run once as they are, once more where a seccomp filter takes io_uring away (so the fallback is the real
+ * one), and both again as nobody if this is root.  A case never has more on the way than a socket holds, so each
+ * datagram must arrive once and intact.
  *
  * timeout: 120
  */
@@ -429,7 +429,7 @@ static void all_cases(void)
 	test_killed();
 }
 
-/* ---- two lines on two interfaces, the same group and port on both --------------------------------------------------- */
+/* ---- two lines on two interfaces, the same group and port on both ------------------------------------------ */
 
 static bool run(const char *command)
 {
@@ -480,7 +480,7 @@ static void test_two_lines(void)
 	close_line(&b, line_b);
 }
 
-/* ---- the runs ------------------------------------------------------------------------------------------------------- */
+/* ---- the runs --------------------------------------------------------------------------------------------------- */
 
 static void forbid_io_uring(void)
 {

@@ -2,8 +2,8 @@
  *
  * unit_backend_xdp - the AF_XDP backend on a real interface: a veth pair in a network namespace of this test's own.
  *
- * The namespace belongs to the process, so the pair is gone with it, however the test ends.  Frames are sent on one end by
- * an AF_PACKET socket, never more at once than the rings hold, so each must arrive, once and intact.
+ * The namespace belongs to the process, so the pair is gone with it, however the test ends.  Frames are sent on one
+ * end by an AF_PACKET socket, never more at once than the rings hold, so each must arrive, once and intact.
  *
  * timeout: 120
  */
@@ -152,7 +152,7 @@ static uint32_t program_on_line(void)
 	return id;
 }
 
-/* Receive until `n` packets numbered from `first` have come, in order, or a second has passed. Returns how many came. */
+/* Receive until `n` packets, numbered from `first` on, have come in order or a second has passed: how many came. */
 static uint32_t receive(struct fake *f, void *line, uint32_t first, uint32_t n)
 {
 	uint64_t give_up = mdbus_clock_ns() + 1000000000u;
