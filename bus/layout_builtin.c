@@ -96,6 +96,28 @@ static const struct {
 	  " 'rules': [{'if': [['m',6,2,'==',2],['h',4,4,'==',0]], 'act': 'heartbeat', 'seq': 'field',"
 	  "            'field': ['m',12,4]},"
 	  "           {'if': [['m',6,2,'==',1],['h',4,4,'==',0]], 'act': 'reset', 'seq': 'zero'}]}" },
+	/*
+	 * Euronext Optiq MDG: time u64, packet number u32, flags u16, channel u16. Bit 0 of the flags says compressed;
+	 * bits 1 to 3 count restarts, after each of which the numbers begin anew.
+	 */
+	{ "euronext_mdg",
+	  "{'e': 'le', 'hdr': 16, 'unit': 'pkt', 'seq': ['h',8,4], 'time': ['h',0,8], 'key': [['h',14,2]],"
+	  " 'session': [['h',12,2,14]], 'msglen': [0,2,0], 'end': 'payload',"
+	  " 'rules': [{'if': [['h',12,2,'&',1]], 'act': 'opaque'}]}" },
+	/*
+	 * HKEX OMD: packet size u16, count u8, filler u8, sequence u32, time u64; a message is size u16, type u16. The
+	 * number of a sequence reset (100) says nothing, the next one stands in it.
+	 */
+	{ "hkex_omd",
+	  "{'e': 'le', 'hdr': 16, 'unit': 'msg', 'seq': ['h',4,4], 'count': ['h',2,1], 'end': 'count',"
+	  " 'pktlen': ['h',0,2,0], 'time': ['h',8,8], 'msglen': [0,2,0],"
+	  " 'rules': [{'if': [['h',2,1,'==',0]], 'act': 'heartbeat', 'seq': 'last'},"
+	  "           {'if': [['m',2,2,'==',100]], 'act': 'reset', 'seq': 'field', 'field': ['m',4,4]}]}" },
+	/* LSE MITCH unit header: length u16, count u8, market data group u8, sequence u32. */
+	{ "lse_mitch",
+	  "{'e': 'le', 'hdr': 8, 'unit': 'msg', 'seq': ['h',4,4], 'count': ['h',2,1], 'end': 'count',"
+	  " 'pktlen': ['h',0,2,0], 'key': [['h',3,1]], 'msglen': [0,1,0],"
+	  " 'rules': [{'if': [['h',2,1,'==',0]], 'act': 'heartbeat', 'seq': 'next'}]}" },
 	/* optiq: version u8, length u8, service u16, session u32, sequence u32, time u64, ...: 36 bytes. */
 	{ "optiq",
 	  "{'e': 'le', 'hdr': 36, 'unit': 'pkt', 'seq': ['h',8,4], 'time': ['h',12,8]}" },

@@ -45,6 +45,19 @@ static const char *flaw_of_header_field(const struct mdbus_layout *l, const stru
 	return flaw_of_field(l, f, width_max);
 }
 
+/* Of a key or session: where others have a bias, it may have a mask. */
+static const char *flaw_of_masked_field(const struct mdbus_layout *l, const struct mdbus_layout_field *f)
+{
+	struct mdbus_layout_field plain = *f;
+
+	if (f->mask && f->width > 4)
+		return "a field with a mask has 1 to 4 bytes";
+	if (f->mask && f->width < 4 && f->mask >> 8 * f->width)
+		return "the mask has bits that the field has not";
+	plain.mask = 0;
+	return flaw_of_header_field(l, &plain, MDBUS_SESSION_MAX);
+}
+
 static struct mdbus_layout_flaw flaw_of_list(const struct mdbus_layout *l, const char *member,
                                              const struct mdbus_layout_field *f, unsigned n, unsigned total)
 {
@@ -56,7 +69,7 @@ static struct mdbus_layout_flaw flaw_of_list(const struct mdbus_layout *l, const
 		const char *text = "has 1 to 32 bytes";
 
 		if (f[i].width)
-			text = flaw_of_header_field(l, &f[i], MDBUS_SESSION_MAX);
+			text = flaw_of_masked_field(l, &f[i]);
 		if (text)
 			return flaw(member, (int)i, text);
 		sum += f[i].width;
@@ -79,9 +92,12 @@ static const char *flaw_of_rule(const struct mdbus_layout *l, const struct mdbus
 		if (c->op > MDBUS_OP_ANY_BIT || c->nvalue == 0 || c->nvalue > MDBUS_LAYOUT_VALUES_MAX)
 			return "\"in\" takes 1 to 16 values";
 	}
-	if (r->event > MDBUS_EVENT_IGNORE || r->event_seq > MDBUS_EVENT_SEQ_UNKNOWN || r->retrans > 1 || r->nomsg > 1)
+	if (r->event > MDBUS_EVENT_IGNORE || r->event_seq > MDBUS_EVENT_SEQ_UNKNOWN || r->retrans > 1 || r->nomsg > 1 ||
+	    r->opaque > 1)
 		return "no such event";
-	if (r->event == MDBUS_EVENT_NONE && !r->retrans)
+	if (r->opaque && l->unit == MDBUS_UNIT_MESSAGE)
+		return "\"opaque\" needs \"unit\" \"pkt\" or \"arrival\": what cannot be looked into has no messages";
+	if (r->event == MDBUS_EVENT_NONE && !r->retrans && !r->opaque)
 		return "\"act\" must say what the rule is for";
 	if (r->event_seq == MDBUS_EVENT_SEQ_FIELD && r->field.width == 0)
 		return "\"seq\": \"field\" needs \"field\"";

@@ -79,6 +79,10 @@ static inline uint64_t session_hash(const struct mdbus_layout *l, const uint8_t 
 		const uint8_t *p = payload + l->session[i].offset;
 		unsigned n = l->session[i].width;
 
+		if (l->session[i].mask) {
+			h = mix(h, load_header(l, payload, &l->session[i]) & l->session[i].mask);
+			continue;
+		}
 		for (; n > 8; n -= 8, p += 8)
 			h = mix(h, load(p, 8, false));
 		h = mix(h, load(p, n, false));
@@ -94,8 +98,12 @@ static int copy_fields(const struct mdbus_layout *l, const struct mdbus_layout_f
 	if (len < l->hdr)
 		return -EBADMSG;
 	for (unsigned i = 0; i < n; i++) {
-		memcpy(out + total, payload + f[i].offset, f[i].width);
-		total += f[i].width;
+		const unsigned width = f[i].width;
+
+		memcpy(out + total, payload + f[i].offset, width);
+		for (unsigned k = 0; f[i].mask && k < width; k++)
+			out[total + (int)k] &= (uint8_t)(f[i].mask >> 8 * (l->big_endian ? width - 1 - k : k));
+		total += (int)width;
 	}
 	return total;
 }
@@ -294,7 +302,7 @@ static ALWAYS_INLINE bool cond_holds(const struct mdbus_layout *l, const uint8_t
 	return ((raw & c->mask) == c->want) == (c->quick == MDBUS_QUICK_EQUAL);
 }
 
-/* The rule that gives the packet its event, or NULL.  Marks retransmissions on the way. */
+/* The rule that gives the packet its event, or NULL.  Marks retransmissions and what is opaque on the way. */
 static inline const struct mdbus_layout_rule *find_rule(const struct mdbus_layout *l, const uint8_t *payload,
                                                         struct mdbus_packet *p)
 {
@@ -309,6 +317,8 @@ static inline const struct mdbus_layout_rule *find_rule(const struct mdbus_layou
 		if (r->event != MDBUS_EVENT_NONE)
 			return r;
 		p->retrans |= r->retrans;
+		if (r->opaque)
+			p->frames = 0; /* nothing to walk, and no first message for the rules that follow */
 	}
 	return NULL;
 }

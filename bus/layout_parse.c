@@ -201,12 +201,12 @@ static int get_choice(struct parse *c, const json_t *v, const char *const *choic
 	return fail(c, "must be one of %s", list);
 }
 
-/* [where, offset, width], with a bias after it if max is 4; what else follows is the caller's. `form` names it. */
+/* [where, offset, width] and what may follow, which is the caller's. `form` names it. */
 static int get_field(struct parse *c, const json_t *v, size_t min, size_t max, const char *form,
                      struct mdbus_layout_field *out)
 {
 	static const char *const where[] = { "h", "m" };
-	int64_t offset = 0, width = 0, bias = 0;
+	int64_t offset = 0, width = 0;
 	int rc;
 
 	if (!json_is_array(v) || json_array_size(v) < min || json_array_size(v) > max)
@@ -216,19 +216,38 @@ static int get_field(struct parse *c, const json_t *v, size_t min, size_t max, c
 		rc = get_int(c, json_array_get(v, 1), 0, 65535, "offset", &offset);
 	if (!rc)
 		rc = get_int(c, json_array_get(v, 2), 1, 255, "width", &width);
-	if (!rc && max == 4 && json_array_size(v) == 4)
-		rc = get_int(c, json_array_get(v, 3), INT32_MIN, INT32_MAX, "bias", &bias);
 	if (rc)
 		return rc;
 	out->offset = (uint16_t)offset;
 	out->width = (uint8_t)width;
-	out->bias = (int32_t)bias;
 	return 0;
 }
 
 static int get_plain_field(struct parse *c, const json_t *v, struct mdbus_layout_field *out)
 {
 	return get_field(c, v, 3, 3, "[where, offset, width]", out);
+}
+
+static int get_length(struct parse *c, const json_t *v, struct mdbus_layout_field *out)
+{
+	int64_t bias = 0;
+	int rc = get_field(c, v, 3, 4, "[where, offset, width, bias]", out);
+
+	if (!rc && json_array_size(v) == 4)
+		rc = get_int(c, json_array_get(v, 3), INT32_MIN, INT32_MAX, "bias", &bias);
+	out->bias = (int32_t)bias;
+	return rc;
+}
+
+static int get_masked_field(struct parse *c, const json_t *v, struct mdbus_layout_field *out)
+{
+	int64_t mask = 0;
+	int rc = get_field(c, v, 3, 4, "[where, offset, width] or [where, offset, width, mask]", out);
+
+	if (!rc && json_array_size(v) == 4)
+		rc = get_int(c, json_array_get(v, 3), 1, UINT32_MAX, "mask", &mask);
+	out->mask = (uint32_t)mask;
+	return rc;
 }
 
 static int get_fields(struct parse *c, const json_t *v, struct mdbus_layout_field *out, uint8_t *n, uint8_t *bytes)
@@ -240,7 +259,7 @@ static int get_fields(struct parse *c, const json_t *v, struct mdbus_layout_fiel
 		return fail(c, "must be a list of at most %d fields", MDBUS_LAYOUT_KEYS_MAX);
 	for (size_t i = 0; !rc && i < json_array_size(v); i++) {
 		enter(c, NULL, i);
-		rc = get_plain_field(c, json_array_get(v, i), &out[i]);
+		rc = get_masked_field(c, json_array_get(v, i), &out[i]);
 		if (!rc && (total += out[i].width) > MDBUS_SESSION_MAX)
 			rc = fail(c, "all fields together have more than %d bytes", MDBUS_SESSION_MAX);
 		leave(c);
@@ -297,14 +316,15 @@ static int get_conds(struct parse *c, const json_t *v, struct mdbus_layout_rule 
 
 static int get_act(struct parse *c, const json_t *v, struct mdbus_layout_rule *out)
 {
-	static const char *const acts[] = { "", "heartbeat", "eos", "sos", "reset", "unseq", "ignore", "retrans" };
+	static const char *const acts[] = { "", "heartbeat", "eos", "sos", "reset", "unseq", "ignore", "retrans", "opaque" };
+	uint8_t act = 0;
 
-	if (get_choice(c, v, acts, 8, &out->event))
+	if (get_choice(c, v, acts, 9, &act))
 		return -EINVAL;
-	if (out->event == 7) {
-		out->event = MDBUS_EVENT_NONE;
-		out->retrans = 1;
-	}
+	out->retrans = act == 7;
+	out->opaque = act == 8;
+	if (act < 7)
+		out->event = act;
 	return 0;
 }
 
@@ -367,7 +387,7 @@ static int get_msglen(struct parse *c, const json_t *v, struct mdbus_layout_fiel
 	    get_int(c, json_array_get(v, 1), 1, 255, "width", &width) ||
 	    get_int(c, json_array_get(v, 2), INT32_MIN, INT32_MAX, "bias", &bias))
 		return -EINVAL;
-	*out = (struct mdbus_layout_field){ 1, (uint8_t)width, (uint16_t)offset, (int32_t)bias };
+	*out = (struct mdbus_layout_field){ 1, (uint8_t)width, (uint16_t)offset, { (int32_t)bias } };
 	return 0;
 }
 
@@ -403,7 +423,7 @@ static int get_member(struct parse *c, const char *key, const json_t *v, struct 
 	if (!strcmp(key, "wrap"))
 		return get_choice(c, v, wraps, 3, &out->wrap);
 	if (!strcmp(key, "pktlen"))
-		return get_field(c, v, 3, 4, "[where, offset, width, bias]", &out->pktlen);
+		return get_length(c, v, &out->pktlen);
 	if (!strcmp(key, "msglen"))
 		return get_msglen(c, v, &out->msglen);
 	if (!strcmp(key, "key"))

@@ -52,11 +52,20 @@ static void print_addr(uint32_t addr, uint16_t port)
 /* group:port and the key bytes, "|" between them: what tells this stream from others. */
 static void print_stream(const struct mdbus_layout *l, const struct decoded *d)
 {
+	uint8_t key[MDBUS_SESSION_MAX], *p = key;
+
+	mdbus_layout_key(l, d->payload, d->udp.len, key);
 	print_addr(d->udp.dst, d->udp.dst_port);
-	for (unsigned i = 0; i < l->nkey; i++) {
+	for (unsigned i = 0; i < l->nkey; p += l->key[i++].width) {
 		putchar('|');
-		print_hex(d->payload + l->key[i].offset, l->key[i].width);
+		print_hex(p, l->key[i].width);
 	}
+}
+
+/* The packet is a message, but what is inside cannot be told (compressed). */
+static bool is_opaque(const struct decoded *d)
+{
+	return d->info.count == 1 && d->info.frames == 0;
 }
 
 /* How many bytes of the packet come after its last message. */
@@ -88,10 +97,13 @@ static void json_udp(const struct decoded *d)
 
 static void json_session(const struct mdbus_layout *l, const struct decoded *d)
 {
+	uint8_t session[MDBUS_SESSION_MAX], *p = session;
+
+	mdbus_layout_session(l, d->payload, d->udp.len, session);
 	printf("\",\"session\":[");
-	for (unsigned i = 0; i < l->nsession; i++) {
+	for (unsigned i = 0; i < l->nsession; p += l->session[i++].width) {
 		printf("%s\"", i ? "," : "");
-		print_hex(d->payload + l->session[i].offset, l->session[i].width);
+		print_hex(p, l->session[i].width);
 		putchar('"');
 	}
 	putchar(']');
@@ -138,6 +150,8 @@ static void json_decoded(const struct mdbus_layout *l, const struct decoded *d)
 	json_messages(l, d);
 	if (l->pktseq.width)
 		printf(",\"pktseq\":%" PRIu64, p->pktseq);
+	if (is_opaque(d))
+		printf(",\"opaque\":true");
 	if (pad_of(d) && !d->error)
 		printf(",\"pad\":%u", pad_of(d));
 }
@@ -172,15 +186,23 @@ static void text_place(const struct decoded *d)
 	printf("%6" PRIu64 " %s.%09" PRIu64, d->packet.index, text, d->packet.ts_ns % 1000000000);
 }
 
+static void text_session(const struct mdbus_layout *l, const struct decoded *d)
+{
+	uint8_t session[MDBUS_SESSION_MAX], *p = session;
+
+	mdbus_layout_session(l, d->payload, d->udp.len, session);
+	for (unsigned i = 0; i < l->nsession; p += l->session[i++].width) {
+		printf(" session ");
+		print_hex(p, l->session[i].width);
+	}
+}
+
 static void text_decoded(const struct mdbus_layout *l, const struct decoded *d)
 {
 	const struct mdbus_packet *p = &d->info;
 
 	print_stream(l, d);
-	for (unsigned i = 0; i < l->nsession; i++) {
-		printf(" session ");
-		print_hex(d->payload + l->session[i].offset, l->session[i].width);
-	}
+	text_session(l, d);
 	if (l->seq.width)
 		printf(" seq %" PRIu64, p->seq);
 	if (l->pktseq.width)
@@ -191,6 +213,8 @@ static void text_decoded(const struct mdbus_layout *l, const struct decoded *d)
 		printf(" retransmission");
 	if (p->has_next && !d->error)
 		printf(" next %" PRIu64, p->next_seq);
+	if (is_opaque(d))
+		printf(" opaque");
 	printf(", %u bytes, %u message%s", d->udp.len, d->nmsg, d->nmsg == 1 ? "" : "s");
 	for (uint32_t i = 0; i < d->nmsg; i++)
 		printf("%s%u+%u", i ? " " : ": ", d->msg[i].off, d->msg[i].len);

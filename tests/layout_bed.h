@@ -128,6 +128,8 @@ static inline void expect_at(int line, const char *name, const struct packet *p,
 	}
 	CHECK_U64(mdbus_layout_messages(l, payload, p->n, &d, msg, MESSAGES, &walked), MDBUS_DECODE_OK);
 	CHECK_U64(walked, w.count);
+	if (l->unit != MDBUS_UNIT_MESSAGE && w.count)
+		CHECK(msg[0].off == 0 && msg[0].len == d.msgs_end);
 	for (uint32_t i = 0; i < walked && d.has_seq && l->wrap != MDBUS_WRAP_MAX_TO_1 && !d.retrans; i++)
 		CHECK_U64(msg[i].seq, w.seq + i);
 	check_variants(l, p);

@@ -5,7 +5,7 @@
  */
 #include "layout_bed.h"
 
-#define NBUILTIN 14
+#define NBUILTIN 17
 
 static struct mdbus_layout layout;
 static char err[512];
@@ -76,6 +76,11 @@ static void accepted(void)
 	accept("{'e':'le','hdr':3,'unit':'pkt','seq':['h',0,3]}", "three bytes");
 	accept("{'e':'le','hdr':0,'unit':'msg','seq':['m',4,4],'msglen':[0,4,-4]}", "no header");
 	CHECK_U64(layout.msg_min, 8);
+	accept("{'e':'be','hdr':16,'unit':'pkt','seq':['h',8,4],'session':[['h',0,4,4294967295],['h',4,9]],"
+	       "'key':[['h',12,2,14],['h',14,1]],'rules':[{'if':[['h',12,1,'&',1]],'act':'opaque'}]}", "masked");
+	CHECK(layout.session[0].mask == UINT32_MAX && layout.session[1].mask == 0 && layout.session_bytes == 13);
+	CHECK(layout.key[0].mask == 14 && layout.key[1].mask == 0 && layout.key_bytes == 3);
+	CHECK(layout.rule[0].opaque && !layout.rule[0].retrans && layout.rule[0].event == MDBUS_EVENT_NONE);
 }
 
 static void refused(void)
@@ -95,6 +100,12 @@ static void refused(void)
 	refuse_with("'key':[['h',0,1],['h',0,1],['h',0,1],['h',0,1],['h',0,1]]",
 	            "key: must be a list of at most 4 fields");
 	refuse_with("'session':[['h',0]]", "session[0]: must be [where, offset, width]");
+	refuse_with("'session':[['h',0,2,1,1]]", "session[0]: must be [where, offset, width] or [where, offset, width, mask]");
+	refuse_with("'session':[['h',0,2,0]]", "mask must be a whole number from 1");
+	refuse_with("'session':[['h',0,2,65536]]", "session[0]: the mask has bits that the field has not");
+	refuse_with("'key':[['h',0,1],['h',0,5,1]]", "key[1]: a field with a mask has 1 to 4 bytes");
+	refuse_with("'time':['h',0,4,1]", "time: must be [where, offset, width]");
+	refuse_with("'rules':[{'if':[['h',0,1,'==',1]],'act':'opaque'}]", "rules[0]: \"opaque\" needs \"unit\"");
 	refuse_with("'session':[['x',0,1]]", "session[0]: must be one of \"h\", \"m\"");
 	refuse_with("'session':[['h',-1,1]]", "offset must be a whole number from 0");
 	refuse_with("'session':[['h',0,0]]", "width must be a whole number from 1");

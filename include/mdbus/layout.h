@@ -15,6 +15,8 @@
  *   "pktseq"  field with the packet's own number, for feeds that number both
  *   "key"     list of fields whose bytes tell one stream from another on the same address and port
  *   "session" list of fields whose bytes name the session
+ *             Those of key and session may be [where, offset, width, mask]: only these bits of the number (which then
+ *             has at most 4 bytes) count, the others are taken for 0
  *   "msglen"  [offset, width, bias]   of a message's length, from its first byte; the next one starts value + bias on
  *   "end"     "count": as many messages as count says; "payload": up to the packet's end
  *   "align"   a packet is padded to a multiple of this: fewer bytes after the last message are no message
@@ -22,9 +24,11 @@
  *   "rules"   list of {"if": [[where, offset, width, op, value], ...],
  *                      "act": ..., "seq": ..., "field": ..., "nomsg": true}
  *             op: "==", "!=", "in" (a list), "&" (any of these bits).  The first rule whose conditions all hold gives
- *             the event; "retrans" marks the packet and goes on.  A condition within a message looks at the first one
- *             and is false where there is none, or it is too short.
- *             act: "heartbeat", "eos", "sos", "reset", "unseq", "ignore", "retrans"
+ *             the event; "retrans" marks the packet and goes on; "opaque" (not with unit "msg") goes on too, but
+ *             what follows the header is not messages that could be looked at (compressed): the packet is numbered and
+ *             published whole.  A condition within a message looks at the first one and is false where there is none,
+ *             or it is too short.
+ *             act: "heartbeat", "eos", "sos", "reset", "unseq", "ignore", "retrans", "opaque"
  *             seq: "next", "last", "counts", "zero", "field", "pktnext", "unknown" (enum mdbus_event_seq)
  *   "note"    text for people
  *
@@ -82,7 +86,10 @@ struct mdbus_layout_field {
 	uint8_t in_message; /* 0: offset from the start of the payload; 1: from the first byte of a message */
 	uint8_t width;      /* bytes; 0: there is no such field */
 	uint16_t offset;
-	int32_t bias;
+	union {
+		int32_t bias;  /* of a length */
+		uint32_t mask; /* of a key or session field: the bits that count; 0: all */
+	};
 };
 
 enum mdbus_op { MDBUS_OP_EQ = 0, MDBUS_OP_NE, MDBUS_OP_IN, MDBUS_OP_ANY_BIT };
@@ -104,11 +111,12 @@ struct mdbus_layout_cond {
 
 struct mdbus_layout_rule {
 	uint8_t ncond;
-	uint8_t event;     /* enum mdbus_event; NONE with retrans set: mark and go on */
+	uint8_t event;     /* enum mdbus_event; NONE with retrans or opaque set: mark and go on */
 	uint8_t event_seq; /* enum mdbus_event_seq */
 	uint8_t retrans;
 	uint8_t nomsg; /* the packet carries no messages whatever its count says */
-	uint8_t pad[3];
+	uint8_t opaque; /* what it carries cannot be looked into */
+	uint8_t pad[2];
 	struct mdbus_layout_field field;
 	struct mdbus_layout_cond cond[MDBUS_LAYOUT_CONDS_MAX];
 };
@@ -159,7 +167,7 @@ struct mdbus_packet {
 	uint64_t time_ns;    /* raw value of the time field */
 	uint64_t pktseq;
 	uint32_t count;      /* messages to publish; 1 for UNIT_PACKET and UNIT_ARRIVAL */
-	uint32_t frames;     /* messages as the exchange framed them, or MDBUS_FRAMES_TO_END */
+	uint32_t frames;     /* messages as the exchange framed them, or MDBUS_FRAMES_TO_END; 0 if opaque */
 	uint32_t msgs_off;   /* where the first message starts */
 	uint32_t msgs_end;   /* where the last one must end: the packet's own length where it has one */
 	uint8_t event;       /* enum mdbus_event */
@@ -210,7 +218,10 @@ const char *mdbus_decode_error_name(enum mdbus_decode_error error);
 const char *mdbus_event_name(unsigned event);
 const char *mdbus_event_seq_name(unsigned event_seq);
 
-/* Copy the key (session) bytes of a payload to out[MDBUS_SESSION_MAX]. Returns how many, or -EBADMSG: too short. */
+/*
+ * Copy the key (session) bytes of a payload, masked where they are, to out[MDBUS_SESSION_MAX].  Returns how many, or
+ * -EBADMSG: too short.
+ */
 int mdbus_layout_key(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len, uint8_t *out);
 int mdbus_layout_session(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len, uint8_t *out);
 
