@@ -44,7 +44,7 @@ struct mdbus_feedlog_record {
 	uint16_t stream;
 	uint8_t line_mask;   /* bit i: the transport took it on the i-th --line */
 	uint8_t flags;       /* enum mdbus_feedlog_flag */
-	uint32_t epoch;      /* 1, and one more at each change of session or backward restart of the numbers, per stream */
+	uint32_t epoch;      /* 1, and one more at each new session or restart of the numbers (a wrap is one), per stream */
 	uint32_t pad;        /* 0 */
 };
 
