@@ -23,7 +23,7 @@
 
 #define BURST          64u                      /* records of one channel before the next one has its turn */
 #define SLEEP_MAX_NS   UINT64_C(10000000)       /* a missed doorbell costs no more than this */
-#define WAIT_MS        2000
+#define WAIT_MS        5000
 #define HEARTBEAT_MASK 1023u
 #define AHEAD_HOLES    64u                      /* unpublished slots looked over for one record beyond a hole */
 

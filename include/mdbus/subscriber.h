@@ -71,7 +71,7 @@ struct mdbus_sub_options {
 	const char *name;    /* what this subscriber calls itself in mdbusctl; NULL: the program's name */
 	enum mdbus_sub_start start;
 	const char *channel; /* read only this channel; NULL: all of them */
-	int wait_ms;         /* how long to wait for mdbusd, 0: 2000 */
+	int wait_ms;         /* how long to wait for mdbusd, 0: 5000 */
 	bool unordered;      /* while a hole is open, deliver what lies beyond it at once; still each record once */
 };
 
