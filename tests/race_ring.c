@@ -68,9 +68,9 @@ static const struct way ways[] = {
 	{ "race", POS_END, 128, false, 0, false,
 	  { .duplicates = 1000, .expired = 100, .overruled = 10, .inline_read = 1000, .ref_read = 100, .changed = 10,
 	    .expired_read = 1, .lapped = 10, .agreed = 1000 } },
-	{ "parked", 80001, 64, true, 150, false,
+	{ "parked", 30001, 64, true, 150, false,
 	  { .duplicates = 1000, .late = 100, .expired = 100, .tainted = 20, .lapped_writers = 20, .overruled = 10,
-	    .inline_read = 1000, .ref_read = 100, .writing_read = 10, .tainted_read = 1, .expired_read = 10, .changed = 10,
+	    .inline_read = 1000, .ref_read = 100, .writing_read = 20, .tainted_read = 5, .expired_read = 10, .changed = 10,
 	    .lapped = 10, .agreed = 1000, .parks = 100 } },
 	{ "stopped", POS_END, 256, false, 0, true,
 	  { .duplicates = 1000, .late = 10, .expired = 100, .inline_read = 1000, .ref_read = 10, .changed = 10, .lapped = 10,
@@ -128,12 +128,18 @@ static struct {
 	unsigned nfree;
 } producer;
 
-/* Stand still until the other line has lapped this one, or cannot. */
+/* Stand still, first until the readers have come here (not for ever), then until the other line has lapped this one or cannot. */
 static void park(void)
 {
 	unsigned other = self ^ 1u;
 	uint64_t until = producer.pos + DEPTH * (1u + bed_random(&seed) % 2u) + 1u;
 
+	for (unsigned i = 0; i < 100 && slot_pos(producer.pos) == producer.pos; i++) {
+		if (mdbus_load_acquire(&shared->process[2].next) > producer.pos &&
+		    mdbus_load_acquire(&shared->process[3].next) > producer.pos)
+			break;
+		sched_yield();
+	}
 	__atomic_store_n(&shared->process[self].parked, until, __ATOMIC_SEQ_CST);
 	while (mdbus_load_acquire(&shared->process[other].next) < until &&
 	       !mdbus_load_acquire(&shared->process[other].done) &&
