@@ -23,6 +23,16 @@ static bool line_is_live(const struct mdbus_resolver *v, uint32_t line)
 	return mdbus_load_relaxed(&v->bus->dir->line_state[line]) == MDBUS_LINE_UP;
 }
 
+/* Nothing but SKIP, or nothing at all, stands before head in its generation. */
+static bool at_the_front(const struct mdbus_resolver *v)
+{
+	if (!(v->gen.flags & MDBUS_GEN_MIDSTREAM) || v->head == v->gen.base)
+		return (v->gen.flags & MDBUS_GEN_MIDSTREAM) != 0;
+	uint64_t stamp = mdbus_load_acquire(&mdbus_ring_slot(&v->ring, v->head - 1u)->head.lo);
+
+	return mdbus_stamp_is(stamp, v->head - 1u, v->gen.gen) && mdbus_stamp_kind(stamp) == MDBUS_KIND_SKIP;
+}
+
 void mdbus_resolver_init(struct mdbus_resolver *v, const struct mdbus_bus *bus, uint32_t channel, uint32_t line)
 {
 	const struct mdbus_channel_desc *d = &bus->dir->channel[channel];
@@ -45,8 +55,10 @@ void mdbus_resolver_init(struct mdbus_resolver *v, const struct mdbus_bus *bus, 
 		if (h > head)
 			head = h;
 	}
-	if (head != 0 && mdbus_gen_find(v->ring.hdr, head, &v->gen))
+	if (head != 0 && mdbus_gen_find(v->ring.hdr, head, &v->gen)) {
 		v->head = head;
+		v->leading = at_the_front(v);
+	}
 }
 
 /* Enter generation gen if it is open. */

@@ -191,8 +191,30 @@ static void slow_tail(void)
 	bed_close(&b);
 }
 
+/* The bus comes in midstream, the second line later still: what was before is history, not a gap. */
+static void midstream(void)
+{
+	static struct bed b;
+	struct mdbus_sub *s = open_bus(&b, 2);
+
+	send(&b, 0, "S", 5000, 1, SALT);
+	b.line[1].channel.resolver = (struct mdbus_resolver){ 0 };
+	mdbus_resolver_init(&b.line[1].channel.resolver, &b.line[1].bus, 0, 1);
+	for (uint64_t seq = 4990; seq < 5200; seq++) {
+		if (seq > 5000)
+			send(&b, 0, "S", seq, 1, SALT);
+		send(&b, 1, "S", seq, 1, SALT);
+	}
+	for (uint64_t seq = 4990; seq < 5200; seq++)
+		expect(s, 1, seq, SALT);
+	expect_none(s);
+	mdbus_sub_close(s);
+	bed_close(&b);
+}
+
 int main(void)
 {
+	midstream();
 	single_forgeries();
 	true_jump(1);
 	true_jump(1500);
