@@ -42,6 +42,9 @@ static bool terminated(const char *s, size_t size)
 /* True if n entries of `each` bytes from off on lie inside the segment, behind its first `from` bytes, aligned. */
 static bool table_fits(const struct checked *c, uint64_t from, uint64_t off, uint64_t n, uint64_t each, uint64_t align)
 {
+#ifdef MDBUS_MUTANT_segment_without_bounds
+	return off >= from && off % align == 0 && n > 0 && each > 0;
+#endif
 	return off >= from && off <= c->size && off % align == 0 && n <= (c->size - off) / each;
 }
 

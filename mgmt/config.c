@@ -169,14 +169,14 @@ static void read_lines(struct config_reader *r, const config_setting_t *s, struc
 
 		line_defaults(l);
 		l->name[0] = '\0';
-		snprintf(r->where, sizeof(r->where), "%.60s, line %u", bus_where, i + 1u);
+		mdbus_config_where(r, bus_where, "line", i, ls);
+		unsigned before = r->nmistake;
+
 		mdbus_config_group(r, ls, line_keys, COUNT(line_keys), l);
 		if (!config_setting_is_group(ls))
 			continue;
 		if (!has(ls, "name"))
 			mdbus_config_mistake(r, ls, "name is missing");
-		else if (l->name[0])
-			snprintf(r->where, sizeof(r->where), "%.60s, line %s", bus_where, l->name);
 		if (!has(ls, "idle_spins"))
 			l->idle_spins = l->cpu >= 0 ? 0 : 1000;
 		for (uint32_t k = 0; k < i && l->name[0]; k++) {
@@ -184,7 +184,8 @@ static void read_lines(struct config_reader *r, const config_setting_t *s, struc
 				mdbus_config_mistake(r, blame(ls, "name"), "name = \"%s\": line %u has this name already", l->name,
 				                     k + 1u);
 		}
-		check_line(r, ls, l);
+		if (r->nmistake == before) /* else it might report what only follows */
+			check_line(r, ls, l);
 	}
 	memcpy(r->where, bus_where, sizeof(bus_where));
 }
@@ -237,15 +238,13 @@ static void read_bus(struct config_reader *r, const config_setting_t *s, struct 
 {
 	struct mdbus_config_bus *b = &c->bus[i];
 
-	snprintf(r->where, sizeof(r->where), "bus %u", i + 1u);
+	mdbus_config_where(r, "", "bus", i, s);
 	b->nseat = 64;
 	mdbus_config_group(r, s, bus_keys, COUNT(bus_keys), b);
 	if (!config_setting_is_group(s))
 		return;
 	if (!has(s, "name"))
 		mdbus_config_mistake(r, s, "name is missing");
-	else if (b->name[0])
-		snprintf(r->where, sizeof(r->where), "bus %s", b->name);
 	for (uint32_t k = 0; k < i && b->name[0]; k++) {
 		if (strcmp(c->bus[k].name, b->name) == 0)
 			mdbus_config_mistake(r, blame(s, "name"), "name = \"%s\": bus %u has this name already", b->name, k + 1u);

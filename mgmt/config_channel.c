@@ -317,7 +317,7 @@ static void read_channel(struct config_reader *r, const config_setting_t *s, str
 	struct mdbus_channel_desc *c = &b->channel[i];
 	struct channel_text t;
 
-	snprintf(r->where, sizeof(r->where), "%.60s, channel %u", bus, i + 1u);
+	mdbus_config_where(r, bus, "channel", i, s);
 	memset(&t, 0, sizeof(t));
 	channel_defaults(&t.desc);
 	mdbus_config_group(r, s, channel_keys, COUNT(channel_keys), &t);
@@ -325,8 +325,6 @@ static void read_channel(struct config_reader *r, const config_setting_t *s, str
 		return;
 	if (!config_setting_get_member(s, "name"))
 		mdbus_config_mistake(r, s, "name is missing");
-	else if (t.desc.name[0])
-		snprintf(r->where, sizeof(r->where), "%.60s, channel %s", bus, t.desc.name);
 	for (uint32_t k = 0; k < i && t.desc.name[0]; k++) {
 		if (strcmp(b->channel[k].name, t.desc.name) == 0)
 			mdbus_config_mistake(r, blame(s, "name"), "name = \"%s\": channel %u has this name already", t.desc.name,

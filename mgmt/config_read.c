@@ -96,7 +96,7 @@ static unsigned distance(const char *a, const char *b)
 const char *mdbus_config_suggest(const char *wrong, const void *names, size_t n, size_t stride, bool pointers, char *buf,
                                  size_t buflen)
 {
-	unsigned limit = strlen(wrong) > 4 ? 3 : 2;
+	unsigned limit = 3;
 	const char *best = NULL;
 
 	for (size_t i = 0; i < n; i++) {
@@ -271,6 +271,16 @@ void mdbus_config_group(struct config_reader *r, const config_setting_t *s, cons
 			                     mdbus_config_suggest(name, &keys[0].name, nkeys, sizeof(keys[0]), true, hint,
 			                                          sizeof(hint)));
 	}
+}
+
+void mdbus_config_where(struct config_reader *r, const char *of, const char *kind, uint32_t i, const config_setting_t *s)
+{
+	const char *name = NULL;
+
+	if (config_setting_is_group(s) && config_setting_lookup_string(s, "name", &name) == CONFIG_TRUE && name[0])
+		snprintf(r->where, sizeof(r->where), "%.60s%s%s %.40s", of, of[0] ? ", " : "", kind, name);
+	else
+		snprintf(r->where, sizeof(r->where), "%.60s%s%s %u", of, of[0] ? ", " : "", kind, i + 1u);
 }
 
 config_setting_t *mdbus_config_list(struct config_reader *r, const config_setting_t *s, const char *name, int min, int max)

@@ -62,6 +62,9 @@ void mdbus_config_group(struct config_reader *r, const config_setting_t *s, cons
 /* Member `name` of s if it is a list (or array) of at least min and at most max elements; else a mistake and NULL. */
 config_setting_t *mdbus_config_list(struct config_reader *r, const config_setting_t *s, const char *name, int min, int max);
 
+/* Say from now on that it is the i-th `kind` of `of` that is being read, by its name if it has one. */
+void mdbus_config_where(struct config_reader *r, const char *of, const char *kind, uint32_t i, const config_setting_t *s);
+
 /* ", did you mean NAME?" if one of the n names (stride bytes apart) is close to `wrong`, else "". In buf. */
 const char *mdbus_config_suggest(const char *wrong, const void *names, size_t n, size_t stride, bool pointers, char *buf,
                                  size_t buflen);

@@ -4,6 +4,7 @@
  *
  * One thread, one epoll loop, one event handled at a time, nothing in it ever waits:
  *
+ *   daemon.c        first step to last
  *   loop.c          epoll, signals, the 100 ms tick
  *   rundir.c        run directory, lock, where segments live, leftovers
  *   hugepages.c     hugetlbfs mounts and nr_hugepages, taken and given back
@@ -90,6 +91,7 @@ struct mdbus_daemon {
 	struct mdbus_config config;
 	bool force_new;
 	bool stopping;
+	int ready_fd; /* told when ready, -1: nobody */
 
 	char run[MDBUS_RUN_PATH_MAX];   /* run directory */
 	char store[MDBUS_RUN_PATH_MAX]; /* where the bus directories are: run, or a directory on /dev/shm */
@@ -110,6 +112,13 @@ struct mdbus_daemon {
 	json_t *events[MDBUS_EVENTS_KEPT];
 	uint64_t refused; /* lease requests refused or not understood */
 };
+
+/* ---- daemon.c ---- */
+/* Nothing open, no configuration: that is read in next, unless it is only to purge. */
+void mdbus_daemon_init(struct mdbus_daemon *d);
+/* Until SIGTERM, SIGINT or SIGHUP.  0, or -errno after saying why. */
+int mdbus_daemon_serve(struct mdbus_daemon *d);
+int mdbus_daemon_purge(struct mdbus_daemon *d);
 
 /* ---- loop.c ---- */
 int mdbus_loop_open(struct mdbus_daemon *d);

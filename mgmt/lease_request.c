@@ -104,7 +104,11 @@ static int open_lent(const struct mdbus_served *b, const struct lent *l)
 			return fd;
 		close(fd);
 	}
+#ifdef MDBUS_MUTANT_lend_all_writable
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+#else
 	int fd = open(path, (l->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+#endif
 
 	return fd < 0 ? -errno : fd;
 }

@@ -9,11 +9,6 @@
 #include <errno.h>
 #include <popt.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include "daemon.h"
 
 #define CONFIG_DEFAULT "/etc/mdbus/mdbus.conf"
@@ -64,82 +59,9 @@ static int check(struct mdbus_daemon *d)
 	return 0;
 }
 
-/* Two descriptors for each process that is watched: as many as the host allows. */
-static void raise_limits(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
-static void say_ready(const struct mdbus_daemon *d, int ready_fd)
-{
-	char text[512];
-	int n = snprintf(text, sizeof(text), "mdbusd: ready pid=%d run_dir=%s buses=%u\n", (int)getpid(), d->run, d->nbus);
-
-	fputs(text, stdout);
-	fflush(stdout);
-	if (ready_fd >= 0) {
-		if (write(ready_fd, text, (size_t)n) < 0)
-			mdbus_say("--ready-fd %d: %s", ready_fd, strerror(errno));
-		close(ready_fd);
-	}
-}
-
-static int run(struct mdbus_daemon *d, int ready_fd)
-{
-	int rc = mdbus_ctl_open(d);
-
-	if (rc == 0) {
-		mdbus_event(d, "daemon_start", NULL, "{s:i, s:s, s:s}", "pid", (int)getpid(), "version", MDBUS_VERSION, "config",
-		            d->config.path);
-		rc = mdbus_buses_open(d);
-	}
-	if (rc == 0)
-		rc = mdbus_lease_server_open(d);
-	if (rc == 0) {
-		say_ready(d, ready_fd);
-		mdbus_loop_run(d);
-		mdbus_event(d, "daemon_stop", NULL, NULL);
-	}
-	mdbus_lease_server_close(d);
-	mdbus_ctl_close(d);
-	mdbus_buses_close(d);
-	return rc;
-}
-
-static int serve(struct mdbus_daemon *d, const struct options *o)
-{
-	umask(077);
-	raise_limits();
-	d->start_ns = mdbus_clock_ns();
-	d->force_new = o->force_new != 0;
-	int rc = mdbus_loop_open(d);
-
-	if (rc == 0)
-		rc = mdbus_rundir_open(d);
-	if (rc == 0)
-		rc = o->purge ? mdbus_buses_purge(d) : run(d, o->ready_fd);
-	mdbus_events_close(d);
-	mdbus_loop_close(d);
-	return rc;
-}
-
 int main(int argc, const char **argv)
 {
-	static struct mdbus_daemon d = {
-		.lock_fd = -1,
-		.epoll_fd = -1,
-		.signals.fd = -1,
-		.timer.fd = -1,
-		.listener.fd = -1,
-		.ctl.fd = -1,
-		.ctl_socket = -1,
-		.event_socket = -1,
-	};
+	static struct mdbus_daemon d;
 	struct options o = { .config = CONFIG_DEFAULT, .ready_fd = -1 };
 	int rc = 0;
 
@@ -149,12 +71,13 @@ int main(int argc, const char **argv)
 		puts("mdbusd " MDBUS_VERSION);
 		return 0;
 	}
+	mdbus_daemon_init(&d);
+	d.force_new = o.force_new != 0;
+	d.ready_fd = o.ready_fd;
 	if (!o.purge)
 		rc = mdbus_config_load(o.config, &d.config, stderr);
-	else
-		d.config.subscriber_gid = d.config.ingest_gid = d.config.admin_gid = -1;
 	if (rc == 0)
-		rc = o.check ? check(&d) : serve(&d, &o);
+		rc = o.check ? check(&d) : o.purge ? mdbus_daemon_purge(&d) : mdbus_daemon_serve(&d);
 	mdbus_config_free(&d.config);
 	return rc == 0 ? 0 : 1;
 }

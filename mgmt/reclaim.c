@@ -38,7 +38,9 @@ static void reclaim_line(struct mdbus_daemon *d, struct mdbus_holder *h, uint32_
 {
 	struct mdbus_bus_hdr *dir = h->bus->map.dir;
 
+#ifndef MDBUS_MUTANT_dead_line_stays_up
 	mdbus_store_release(&dir->line_state[h->index], MDBUS_LINE_DOWN);
+#endif
 	MDBUS_HOOK("reclaim.line.state");
 	step(d, h, pid, "state", 0);
 	uint64_t marks = mdbus_line_reclaim(&h->bus->map, h->index);
@@ -50,7 +52,11 @@ static void reclaim_line(struct mdbus_daemon *d, struct mdbus_holder *h, uint32_
 static void reclaim_seat(struct mdbus_daemon *d, struct mdbus_holder *h, uint32_t pid)
 {
 	int *fd = &h->bus->seat_fd[h->index];
+#ifdef MDBUS_MUTANT_seat_not_cleared
+	int rc = 0;
+#else
 	int rc = mdbus_seat_reset(h->bus, h->index);
+#endif
 
 	if (rc < 0)
 		mdbus_say("bus %s: seat %u cannot be cleared: %s", h->bus->map.dir->segment.bus, h->index, strerror(-rc));

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The configuration: what a good file means, and every mistake of a bad one named by file:line.
+ */
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "../mgmt/config.h"
+#include "guard.h"
+
+static char dir[64], path[128];
+static struct mdbus_config config;
+
+/* Load text; the mistakes are in the result, to be freed. */
+static char *load(const char *text, int *rc)
+{
+	char *mistakes = NULL;
+	size_t size;
+	FILE *f = fopen(path, "w"), *m = open_memstream(&mistakes, &size);
+
+	CHECK(f && m && fputs(text, f) >= 0 && fclose(f) == 0);
+	mdbus_config_free(&config);
+	*rc = mdbus_config_load(path, &config, m);
+	fclose(m);
+	return mistakes;
+}
+
+static void good(const char *text)
+{
+	int rc;
+	char *mistakes = load(text, &rc);
+
+	if (rc != 0)
+		printf("refused:\n%s---- of\n%s\n", mistakes, text);
+	CHECK(rc == 0 && mistakes[0] == '\0');
+	free(mistakes);
+}
+
+/* Exactly one mistake, at this line, saying this. */
+static void bad(unsigned line, const char *says, const char *text)
+{
+	char at[160];
+	int rc;
+	char *mistakes = load(text, &rc);
+
+	snprintf(at, sizeof(at), "%s:%u: ", path, line);
+	bool ok = rc != 0 && strncmp(mistakes, at, strlen(at)) == 0 && strstr(mistakes, says) &&
+	          strchr(mistakes, '\n') == mistakes + strlen(mistakes) - 1u;
+
+	if (!ok)
+		printf("expected line %u: ...%s...\ngot %d:\n%s---- of\n%s\n", line, says, rc, mistakes, text);
+	CHECK(ok);
+	free(mistakes);
+}
+
+/* One mistake each in an otherwise good file: `line` or `channel` stands alone on line 3 or 5. */
+#define FILE_OF(head, line, channel)                                                    \
+	head "buses = ( { name = \"b\"; " "\n"                                        \
+	"lines = (\n"                                                                  \
+	line "\n"                                                                      \
+	"); channels = (\n"                                                            \
+	channel "\n"                                                                   \
+	"); } );\n"
+#define LINE_A    "{ name = \"A\"; backend = \"kernel\"; }"
+#define CHANNEL_C "{ name = \"c\"; layout = \"moldudp64\"; flows = { A = \"239.0.0.1:1000\"; }; }"
+#define LINE(members)    FILE_OF("", "{ name = \"A\"; backend = \"kernel\"; " members " }", CHANNEL_C)
+#define CHANNEL(members) FILE_OF("", LINE_A, "{ name = \"c\"; layout = \"moldudp64\"; flows = { A = \"239.0.0.1:1000\"; }; " members " }")
+#define FLOW(flow)       FILE_OF("", LINE_A, "{ name = \"c\"; layout = \"cboe_pitch\"; flows = { " flow " }; }")
+
+static void test_defaults(void)
+{
+	good(FILE_OF("", "{ name = \"A\"; backend = \"kernel\"; }", CHANNEL_C));
+	CHECK_U64(config.nbus, 1);
+	const struct mdbus_config_bus *b = &config.bus[0];
+	const struct mdbus_line_desc *l = &b->line[0];
+	const struct mdbus_channel_desc *c = &b->channel[0];
+
+	CHECK(strcmp(b->name, "b") == 0 && b->nline == 1 && b->nchannel == 1 && b->nseat == 64);
+	CHECK(l->cpu == -1 && l->numa == -1 && l->batch == 64 && l->frames == 16384 && l->idle_spins == 1000);
+	CHECK(l->poll_timeout_us == 1000 && l->stale_ms == 1000 && l->rx_ring == 4096 && l->fill_ring == 4096);
+	CHECK(strcmp(l->xdp_mode, "auto") == 0 && strcmp(l->xdp_copy, "auto") == 0);
+	CHECK(c->depth == 65536 && c->slot_size == 128 && c->timed == 1 && c->ordered == 1 && c->window == 32768);
+	CHECK(c->reorder_window == 64 && c->gap_timeout_ns == 10000000 && c->agree_packets == 3 && c->compare_every == 64);
+	CHECK(c->line_mask == 1 && c->flow[0].port == 1000 && c->flow[0].addr == inet_addr("239.0.0.1"));
+	CHECK(strcmp(c->layout.name, "moldudp64") == 0);
+	CHECK(config.subscriber_gid == -1 && config.pages == MDBUS_CONFIG_PAGES_AUTO);
+}
+
+static void test_meaning(void)
+{
+	good("hugepages = \"1G\"; groups = { subscriber = \"root\"; };\n"
+	     "buses = ( { name = \"b\"; seats = 3; lines = (\n"
+	     "{ name = \"A\"; backend = \"kernel\"; interface = \"lo\"; cpu = 0; batch = 7; frame_size = 4096; },\n"
+	     "{ name = \"P\"; backend = \"pcap\"; file = \"x.pcap\"; speed = 0.5; } );\n"
+	     "channels = (\n"
+	     "{ name = \"p\"; layout = \"cboe_pitch\"; depth = 1024; window = 100; timed = false; flows = {\n"
+	     "  A = { to = \"239.1.2.3:65535\"; source = \"10.0.0.1\"; key = \"0b\"; }; }; },\n"
+	     "{ name = \"q\"; layout = \"cboe_pitch\"; gap_timeout_us = 5; flows = {\n"
+	     "  A = { to = \"239.1.2.3:65535\"; key = \"0C\"; }; }; },\n"
+	     "{ name = \"o\"; layout = \"optiq\"; ordered = false; key_age_ms = 3; flows = { P = \"1.2.3.4:5\"; }; } ); } );\n");
+	const struct mdbus_config_bus *b = &config.bus[0];
+
+	CHECK(config.pages == MDBUS_CONFIG_PAGES_1G && config.subscriber_gid == 0 && config.ingest_gid == -1);
+	CHECK(b->nseat == 3 && b->line[0].idle_spins == 0 && b->line[0].batch == 7 && b->line[0].frame_size == 4096);
+	CHECK(b->line[1].pcap_speed_x1000 == 500 && b->line[1].file[0] == '/' && strstr(b->line[1].file, "/x.pcap"));
+	CHECK(b->channel[0].window == 100 && b->channel[0].timed == 0 && b->channel[0].flow[0].key[0] == 0x0b);
+	CHECK(b->channel[0].flow[0].source == inet_addr("10.0.0.1") && b->channel[0].flow[0].key_len == 1);
+	CHECK(b->channel[1].flow[0].key[0] == 0x0c && b->channel[1].gap_timeout_ns == 5000);
+	CHECK(b->channel[2].ordered == 0 && b->channel[2].layout.unit == MDBUS_UNIT_ARRIVAL);
+}
+
+/* The hash tells buses apart by everything that is in them, and by nothing else. */
+static void test_hash(void)
+{
+	good(FILE_OF("", LINE_A, CHANNEL_C));
+	uint64_t first = config.bus[0].hash;
+
+	good(FILE_OF("# a comment\nhugepages = \"never\";\n", LINE_A, CHANNEL_C));
+	CHECK_U64(config.bus[0].hash, first);
+	good(CHANNEL("depth = 32768;"));
+	CHECK(config.bus[0].hash != first);
+	good(LINE("queue = 1;"));
+	CHECK(config.bus[0].hash != first);
+}
+
+static void test_values(void)
+{
+	bad(3, "unknown key interfac, did you mean interface?", LINE("interfac = \"lo\";"));
+	bad(3, "batch = 0: must be from 1 to 1024", LINE("batch = 0;"));
+	bad(3, "batch: needs a whole number", LINE("batch = \"64\";"));
+	bad(3, "rx_ring = 1000: must be a power of two, such as 1024", LINE("rx_ring = 1000;"));
+	bad(3, "frames = 1024: must be at least", LINE("frames = 1024;"));
+	bad(3, "cpu = 4000: this host has cores", LINE("cpu = 4000;"));
+	bad(3, "did you mean kernel?", FILE_OF("", "{ name = \"A\"; backend = \"kernal\"; }", CHANNEL_C));
+	bad(3, "at most 15 characters", LINE("interface = \"0123456789abcdef\";"));
+	bad(3, "only for backend = \"pcap\"", LINE("file = \"x\";"));
+	bad(3, "file is missing", FILE_OF("", "{ name = \"A\"; backend = \"pcap\"; }", CHANNEL_C));
+	bad(3, "name is missing", FILE_OF("", LINE_A ", { backend = \"kernel\"; }", CHANNEL_C));
+	bad(3, "a name is letters", FILE_OF("", LINE_A ", { name = \"a/b\"; backend = \"kernel\"; }", CHANNEL_C));
+	bad(3, "line 1 has this name already", FILE_OF("", LINE_A ", " LINE_A, CHANNEL_C));
+	bad(5, "depth = 1000: must be a power of two", CHANNEL("depth = 1000;"));
+	bad(5, "slot_size = 4096: must be from 64 to 2048", CHANNEL("slot_size = 4096;"));
+	bad(5, "window = 40000: must be at most half of depth, 32768", CHANNEL("window = 40000;"));
+	bad(5, "reorder_window = 600: must be less than window", CHANNEL("depth = 1024; reorder_window = 600;"));
+	bad(5, "timed: must be true or false", CHANNEL("timed = 1;"));
+	bad(5, "key_window: only for a channel with ordered = false", CHANNEL("key_window = 128;"));
+	bad(5, "ordered = false: layout moldudp64", CHANNEL("ordered = false;"));
+	bad(5, "channel 1 has this name", FILE_OF("", LINE_A, CHANNEL_C ", { name = \"c\"; layout = \"optiq\"; flows = { A = \"1.2.3.4:5\"; }; }"));
+	bad(5, "did you mean moldudp64?", FILE_OF("", LINE_A, "{ name = \"c\"; layout = \"moldudp46\"; flows = { A = \"1.2.3.4:5\"; }; }"));
+	bad(5, "layout is missing", FILE_OF("", LINE_A, "{ name = \"c\"; flows = { A = \"1.2.3.4:5\"; }; }"));
+	bad(5, "has no sequence numbers", FILE_OF("", LINE_A, "{ name = \"c\"; layout = \"optiq_key\"; ordered = true; flows = { A = \"1.2.3.4:5\"; }; }"));
+	bad(1, "seats = 257: must be from 1 to 256", "buses = ( { name = \"b\"; seats = 257; lines = ( " LINE_A " ); channels = ( " CHANNEL_C " ); } );");
+	bad(1, "no such group on this host", FILE_OF("groups = { subscriber = \"no-such-group-here\"; }; ", LINE_A, CHANNEL_C));
+	bad(1, "hugepages = \"2G\": must be one of", FILE_OF("hugepages = \"2G\"; ", LINE_A, CHANNEL_C));
+}
+
+static void test_flows(void)
+{
+	good(FLOW("A = { to = \"1.2.3.4:5\"; key = \"0b\"; };"));
+	bad(5, "there is no line B", FLOW("A = \"1.2.3.4:5\"; B = \"1.2.3.4:6\";"));
+	bad(5, "needs at least one line", FLOW(""));
+	bad(5, "is not ADDRESS:PORT", FLOW("A = \"1.2.3.4\";"));
+	bad(5, "is not ADDRESS:PORT", FLOW("A = \"1.2.3.4:0\";"));
+	bad(5, "is not ADDRESS:PORT", FLOW("A = \"1.2.3.4:65536\";"));
+	bad(5, "is not ADDRESS:PORT", FLOW("A = \"1.2.3.4:5x\";"));
+	bad(5, "is not ADDRESS:PORT", FLOW("A = \"0.0.0.0:5\";"));
+	bad(5, "is not ADDRESS:PORT", FLOW("A = { key = \"0b\"; };"));
+	bad(5, "is not an IPv4 address", FLOW("A = { to = \"1.2.3.4:5\"; source = \"x\"; };"));
+	bad(5, "two hex digits each", FLOW("A = { to = \"1.2.3.4:5\"; key = \"0\"; };"));
+	bad(5, "key: 2 bytes, but the key of layout cboe_pitch has 1", FLOW("A = { to = \"1.2.3.4:5\"; key = \"0b0c\"; };"));
+	bad(5, "unknown key kye, did you mean key?", FLOW("A = { to = \"1.2.3.4:5\"; kye = \"0b\"; };"));
+	bad(5, "layout optiq has no key fields", FILE_OF("", LINE_A, "{ name = \"c\"; layout = \"optiq\"; flows = { A = { to = \"1.2.3.4:5\"; key = \"0b\"; }; }; }"));
+#define TWO(a, b) FILE_OF("", LINE_A, "{ name = \"c\"; layout = \"cboe_pitch\"; flows = { A = { to = \"1.2.3.4:5\"; " a " }; }; }, { name = \"d\"; layout = \"cboe_pitch\"; flows = { A = { to = \"1.2.3.4:5\"; " b " }; }; }")
+	good(TWO("key = \"01\";", "key = \"02\";"));
+	bad(5, "channel c of this line has the same address and port", TWO("key = \"01\";", "key = \"01\";"));
+	bad(5, "channel c of this line has the same address and port", TWO("", "key = \"01\";"));
+	bad(5, "channel c of this line has the same address and port", TWO("", ""));
+}
+
+static void test_counts(void)
+{
+	int rc;
+	char *m = load("buses = ( { name = \"b\";\n\nlines = ( {}, {}, {}, {}, {}, {}, {}, {}, {} ); channels = ( ); } );", &rc);
+
+	CHECK(rc != 0 && strstr(m, ":3: bus b: lines: 9 given, must be from 1 to 8"));
+	CHECK(strstr(m, ":3: bus b: channels: 0 given, must be from 1 to 1024"));
+	free(m);
+}
+
+#ifdef MDBUS_HAVE_XDP
+static void test_queues(void)
+{
+#define XDP(name, queue) "{ name = \"" name "\"; backend = \"af_xdp\"; interface = \"eth9\"; queue = " queue "; }"
+	good(FILE_OF("", XDP("A", "0") ", " XDP("B", "1"), CHANNEL_C));
+	bad(3, "queue 1 of interface eth9 is taken by line A", FILE_OF("", XDP("A", "1") ", " XDP("B", "1"), CHANNEL_C));
+	bad(3, "interface is missing", FILE_OF("", "{ name = \"A\"; backend = \"af_xdp\"; }", CHANNEL_C));
+}
+#else
+static void test_queues(void)
+{
+	bad(3, "built without libxdp", FILE_OF("", "{ name = \"A\"; backend = \"af_xdp\"; interface = \"x\"; }", CHANNEL_C));
+}
+#endif
+
+/* Several mistakes in one file are all named, in the order of its lines. */
+static void test_all_at_once(void)
+{
+	int rc;
+	char *m = load("buss = 1;\nbuses = ( { name = \"b\";\nlines = ( { name = \"A\"; backend = \"kernel\"; batch = 0; } );\n"
+	               "channels = ( { name = \"c\"; layout = \"moldudp64\"; depth = 3;\n flows = { Z = \"1.2.3.4:5\"; }; } ); } );\n",
+	               &rc);
+	const char *const says[] = { ":1: unknown key buss, did you mean buses?", ":3: bus b, line A: batch = 0",
+		                     ":4: bus b, channel c: depth = 3", ":5: bus b, channel c: flows: there is no line Z" };
+	const char *at = m;
+
+	CHECK(rc != 0);
+	for (size_t i = 0; i < sizeof(says) / sizeof(says[0]); i++) {
+		at = strstr(at, says[i]);
+		if (!at)
+			printf("not in order or not there: %s in\n%s", says[i], m);
+		CHECK(at);
+	}
+	free(m);
+}
+
+static void test_files(void)
+{
+	char layouts[160];
+	int rc;
+	char *m;
+
+	bad(2, "syntax error", "buses = (\n{ name = }\n);");
+	m = load("", &rc);
+	CHECK(rc != 0 && strstr(m, "buses is missing"));
+	free(m);
+	snprintf(layouts, sizeof(layouts), "%s/l.json", dir);
+	FILE *f = fopen(layouts, "w");
+
+	CHECK(f && fputs("{ \"mine\": { \"e\": \"be\", \"hdr\": 8, \"unit\": \"pkt\", \"seq\": [\"h\", 0, 8] } }", f) >= 0);
+	fclose(f);
+#define MINE(name) FILE_OF("layouts = \"l.json\"; ", LINE_A, "{ name = \"c\"; layout = \"" name "\"; flows = { A = \"1.2.3.4:5\"; }; }")
+	good(MINE("mine"));
+	CHECK(config.bus[0].channel[0].layout.hdr == 8 && config.bus[0].channel[0].layout.big_endian == 1);
+	good(MINE("moldudp64"));
+	bad(5, "l.json", MINE("mime"));
+	unlink(layouts);
+	CHECK(mdbus_config_load("/nonexistent.conf", &config, stdout) == -2);
+	mdbus_config_free(&config);
+	CHECK(mdbus_config_load(dir, &config, stdout) != 0);
+}
+
+static void clean(void)
+{
+	unlink(path);
+	rmdir(dir);
+}
+
+int main(void)
+{
+	snprintf(dir, sizeof(dir), "/tmp/mdbus-config.XXXXXX");
+	CHECK(mkdtemp(dir) != NULL);
+	snprintf(path, sizeof(path), "%s/t.conf", dir);
+	atexit(clean);
+	test_defaults();
+	test_meaning();
+	test_hash();
+	test_values();
+	test_flows();
+	test_counts();
+	test_queues();
+	test_all_at_once();
+	test_files();
+	mdbus_config_free(&config);
+	return 0;
+}
