@@ -45,7 +45,7 @@ struct mdbus_backend_ops {
 	/*
 	 * Take the queue, join the groups, lend free frames.  Fills arena->backend with what was obtained
 	 * ("af_xdp native copy").  Returns NULL with env->error set.  A queue just released by a killed process may still be
-	 * busy: retries EBUSY for a second.
+	 * busy: retries EBUSY for up to three seconds.
 	 */
 	void *(*open)(struct mdbus_backend_env *env);
 	/* Up to max packets; 0: none now; -errno: the line is broken; -ENODATA: the file is at its end. No system call if it can. */

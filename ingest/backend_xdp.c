@@ -34,8 +34,9 @@
 #define VLAN_HEADER     4u
 #define COMPLETION_RING 64u /* must exist; nothing is sent */
 #define DEFAULT_RING    4096u
-#define RETRY_NS        UINT64_C(1000000000)
-#define RETRY_US        2000
+#define RETRY_NS        UINT64_C(3000000000) /* 15 ms will do on an idle host, more than 1 s was seen on a busy one */
+#define RETRY_US_MIN    2000u
+#define RETRY_US_MAX    32000u
 
 _Static_assert(PACKET_HEADROOM >= MDBUS_FRAME_META, "a frame's meta data would lie in its packet");
 
@@ -305,9 +306,14 @@ static int try_socket(struct xdp_line *x, uint16_t copy_flag)
 	return rc;
 }
 
-/* Zero-copy first unless told otherwise; a queue still held by a dying process is waited for. */
-static int take_queue(struct xdp_line *x, uint64_t deadline_ns)
+/*
+ * Zero-copy first unless told otherwise; a queue still held by a dying process is waited for.  Each try pins and unpins
+ * all frames, work that the kernel puts off like that of setting the queue free, so they come ever slower.
+ */
+static int take_queue(struct xdp_line *x)
 {
+	uint64_t deadline_ns = mdbus_clock_ns() + RETRY_NS;
+	uint32_t pause_us = RETRY_US_MIN;
 	bool only_zerocopy = strcmp(x->line->xdp_copy, "zerocopy") == 0;
 	bool zerocopy = x->prog.native && strcmp(x->line->xdp_copy, "copy") != 0;
 	int rc;
@@ -319,7 +325,8 @@ static int take_queue(struct xdp_line *x, uint64_t deadline_ns)
 		if (rc == -EBUSY) {
 			if (mdbus_clock_ns() > deadline_ns)
 				return rc;
-			usleep(RETRY_US);
+			usleep(pause_us);
+			pause_us = pause_us < RETRY_US_MAX ? 2 * pause_us : RETRY_US_MAX;
 			continue;
 		}
 		if (!zerocopy || only_zerocopy || rc == -EPERM || rc == -ENOBUFS || rc == -ENOMEM)
@@ -414,7 +421,7 @@ static int start(struct xdp_line *x, struct mdbus_backend_env *env)
 		                           env->error, sizeof(env->error));
 	if (rc)
 		return rc;
-	rc = take_queue(x, deadline);
+	rc = take_queue(x);
 	if (rc) {
 		explain_queue(env, rc);
 		return rc;

@@ -327,7 +327,7 @@ static void wait_for(struct fake *f, uint64_t packets)
 	}
 }
 
-/* Killed at full work: nothing stays on the interface, and the next one has the queue within its second of retries. */
+/* Killed at full work: nothing stays on the interface, and the next one gets the queue. */
 static void test_killed(void)
 {
 	uint64_t slowest = 0;
