@@ -93,6 +93,14 @@ check: ## build and run every test, sanitizers and mutants included; the last li
 bench: all $(bench_bins) ## measure, with the machine's own floor beside it
 	@status=0; for b in $(bench_bins); do MDBUS_BIN=$(abspath $(B)/bin) $$b || status=1; done; exit $$status
 
+# Fuzzers: clang's libFuzzer over the same sources, in a tree of their own.
+fuzz_src    := $(wildcard tests/fuzz_*.c)
+fuzz_bins   := $(patsubst tests/%.c,$(B)/tests/%,$(fuzz_src))
+$(fuzz_bins): LDFLAGS += -fsanitize=fuzzer
+.PHONY: fuzz
+fuzz: ## run each fuzzer: [SECONDS=60] [FUZZERS="layout arbitrate"]
+	@BUILD='$(BUILD)' CLANG='$(CLANG)' tests/fuzz $(if $(filter command environment,$(origin SECONDS)),$(SECONDS),60) $(FUZZERS)
+
 print-%: # the value of a variable, for scripts
 	@:$(info $($*))
 
