@@ -197,13 +197,13 @@ static void midstream(void)
 	static struct bed b;
 	struct mdbus_sub *s = open_bus(&b, 2);
 
-	send(&b, 0, "S", 5000, 1, SALT);
-	b.line[1].channel.resolver = (struct mdbus_resolver){ 0 };
-	mdbus_resolver_init(&b.line[1].channel.resolver, &b.line[1].bus, 0, 1);
+	send(&b, 1, "S", 5000, 1, SALT);
+	memset(&b.line[0].channel.resolver, 0, sizeof(b.line[0].channel.resolver));
+	mdbus_resolver_init(&b.line[0].channel.resolver, &b.line[0].bus, 0, 0);
 	for (uint64_t seq = 4990; seq < 5200; seq++) {
 		if (seq > 5000)
-			send(&b, 0, "S", seq, 1, SALT);
-		send(&b, 1, "S", seq, 1, SALT);
+			send(&b, 1, "S", seq, 1, SALT);
+		send(&b, 0, "S", seq, 1, SALT);
 	}
 	for (uint64_t seq = 4990; seq < 5200; seq++)
 		expect(s, 1, seq, SALT);
