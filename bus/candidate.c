@@ -55,12 +55,13 @@ static bool fits(const struct mdbus_channel *c, const struct mdbus_gen *g, uint6
 /* This line goes over to generation g: say where it left the old one, then where it is. */
 static void move_to(struct mdbus_channel *c, const struct mdbus_gen *g, uint64_t session, uint64_t first)
 {
+	uint64_t was = c->mine->progress;
 	struct mdbus_gen next;
 
+	/* what this line, or the process that had it before, has published there must not be cut off by the end record */
+	if (was >> 48 != 0 && was >> 48 != (g->gen & 0xffffu))
+		mdbus_store_release(&c->mine->left[(was >> 48) % 4u], was);
 	if (c->gen.gen != 0) {
-		uint64_t at = c->gen.base + (c->next_seq - c->gen.first_seq);
-
-		mdbus_store_release(&c->mine->left[c->gen.gen % 4u], c->gen.gen << 48 | at);
 		mdbus_count(g->flags & MDBUS_GEN_JUMPED ? &c->mine->count.jumps : &c->mine->count.restarts, 1u);
 		c->prev = c->gen;
 		c->prev_session = c->session;

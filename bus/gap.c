@@ -129,7 +129,7 @@ static uint64_t known_end(const struct mdbus_resolver *v, bool *left)
 
 			if (ahead == 0)
 				at = progress & POS_MASK;
-			else if (ahead > 0 && word_gen(was) == (uint16_t)v->gen.gen)
+			if (word_gen(was) == (uint16_t)v->gen.gen && (was & POS_MASK) > at)
 				at = was & POS_MASK;
 			if (ahead <= 0 && line_is_live(v, k))
 				*left = false;
