@@ -244,6 +244,7 @@ static void test_files(void)
 	good(MINE("moldudp64"));
 	bad(5, "l.json", MINE("mime"));
 	unlink(layouts);
+	mdbus_config_free(&config);
 	CHECK(mdbus_config_load("/nonexistent.conf", &config, stdout) == -2);
 	mdbus_config_free(&config);
 	CHECK(mdbus_config_load(dir, &config, stdout) != 0);
