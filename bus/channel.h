@@ -119,12 +119,15 @@ void mdbus_candidate_age(struct mdbus_channel *c);
 enum mdbus_decode_error mdbus_keyed_packet(struct mdbus_channel *c, const struct mdbus_chunk *p,
                                            const struct mdbus_packet *d, uint64_t now_ns);
 
-/* First number, and one past the last, of what a packet is about; false: it says nothing about numbers. */
+/*
+ * First number, and one past the last, of what a packet is about; false: it says nothing about numbers.  A last one
+ * beyond 64 bits counts as the greatest there is, which nobody believes.
+ */
 static inline bool mdbus_packet_range(const struct mdbus_packet *d, uint64_t *first, uint64_t *next)
 {
 	if (!d->no_messages && d->has_seq) {
 		*first = d->seq;
-		*next = d->seq + d->count;
+		*next = d->count <= UINT64_MAX - d->seq ? d->seq + d->count : UINT64_MAX;
 		return true;
 	}
 	*first = *next = d->next_seq;

@@ -69,10 +69,12 @@ void mdbus_resolver_advance(struct mdbus_resolver *v);
 /* Positions [pos, pos + n) have just been found or made resolved by the caller. */
 static inline void mdbus_resolver_note(struct mdbus_resolver *v, uint64_t pos, uint64_t n)
 {
-	if (v->head - pos < n)
+	if (v->head - pos < n) {
 		v->head = pos + n;
-	else if (v->head < pos)
+		v->leading = false;
+	} else if (v->head < pos) {
 		v->open = true;
+	}
 }
 
 #endif
