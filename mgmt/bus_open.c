@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "../bus/guard.h"
 #include "../bus/segment.h"
 #include "daemon.h"
 #include "process.h"
@@ -44,6 +45,7 @@ static struct mdbus_served *served_new(const struct mdbus_daemon *d, const char 
 		b->seat[i] = (struct mdbus_holder){ .source.fd = -1, .bus = b, .index = i, .seat = true };
 	memset(b->seat_fd, 0xff, sizeof(b->seat_fd));
 	mdbus_rundir_bus_paths(d, name, b);
+	(void)mdbus_guard_add(&b->map);
 	return b;
 }
 
@@ -60,6 +62,7 @@ static void served_free(struct mdbus_daemon *d, struct mdbus_served *b)
 {
 	if (!b)
 		return;
+	mdbus_guard_remove(&b->map);
 	for (uint32_t i = 0; i < MDBUS_LINES_MAX; i++)
 		mdbus_loop_remove(d, &b->line[i].source);
 	for (uint32_t i = 0; i < MDBUS_SEATS_MAX; i++)

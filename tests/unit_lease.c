@@ -3,7 +3,7 @@
  * Leases: who may hold what, with which access, and how it comes back when its holder, or mdbusd, is killed.
  *
  * timeout: 120
- * mutants: lend_all_writable trust_pid_alone seat_not_cleared dead_line_stays_up
+ * mutants: lend_all_writable trust_pid_alone seat_not_cleared dead_line_stays_up no_guard
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "../bus/guard.h"
 #include "../bus/segment.h"
 #include "daemon_bed.h"
 #include "guard.h"
@@ -337,6 +338,43 @@ static void test_smashed_seat(void)
 	WAIT_FOR(seat_lease(1) == MDBUS_LEASE_FREE);
 }
 
+/* ---- files cut short -------------------------------------------------------------------------------------------- */
+
+static void look_at_cut_files(struct mdbus_bus *b)
+{
+	const struct mdbus_seat_hdr *s = b->seat[1].base;
+	const struct mdbus_ring_hdr *r = b->ring[0].base;
+
+	CHECK(mdbus_guard_add(b) == 0);
+	CHECK(truncate(file_of("seat.1"), 0) == 0 && truncate(file_of("ring.0"), 4096) == 0 &&
+	      truncate(file_of("arena.0"), 0) == 0);
+	CHECK(mdbus_load_relaxed(&s->sleeping) == 0);
+	CHECK(*((const volatile uint8_t *)r + b->ring[0].size - 1) == 0);
+	CHECK(mdbus_load_relaxed(&mdbus_bus_arena(b, 0)->count.packets) == 0);
+	CHECK(mdbus_guard_count() >= 3);
+	mdbus_guard_remove(b);
+}
+
+/* Files that shrink under a line and under mdbusd kill neither. */
+static void test_cut_files(void)
+{
+	static struct mdbus_bus b;
+	pid_t a = bed_holder("t", MDBUS_LEASE_LINE, "A", look_at_cut_files);
+
+	CHECK(a > 0);
+	sleep_ms(250); /* the scan looks at it meanwhile */
+	bed_end(a, SIGKILL);
+	WAIT_FOR(line_lease(0) == MDBUS_LEASE_FREE);
+	CHECK(mdbus_bus_attach(&b, "t", MDBUS_LEASE_LINE, "A", 0) < 0 && b.dir == NULL);
+	CHECK(strstr(b.error, "segment") && line_lease(0) == MDBUS_LEASE_FREE);
+	mdbus_bus_detach(&watch);
+	bed_end(daemon_pid, SIGKILL);
+	start(); /* damaged, and nobody uses it: made anew */
+	watch_bus();
+	CHECK(mdbus_bus_attach(&b, "t", MDBUS_LEASE_LINE, "A", 0) == 0);
+	mdbus_bus_detach(&b);
+}
+
 /* ---- mdbusd comes and goes ----------------------------------------------------------------------------------- */
 
 static void test_adoption(void)
@@ -488,6 +526,7 @@ int main(void)
 	test_hung_clients();
 	test_inherited_connection();
 	test_smashed_seat();
+	test_cut_files();
 	test_adoption();
 	test_stale_leases();
 	test_changed_config();
