@@ -168,13 +168,19 @@ static bool adopt(struct mdbus_channel *c, uint64_t after, uint64_t session, uin
 	return true;
 }
 
+/* Line k is this one, or another queue of it, and so no second witness. */
+static bool same_line(const struct mdbus_channel *c, uint32_t k)
+{
+	return c->bus->dir->line[k].group == c->bus->dir->line[c->line].group;
+}
+
 /* Another line is waiting for agreement on about the same numbers. */
 static bool other_agrees(const struct mdbus_channel *c, const struct mdbus_candidate *a)
 {
 	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
 		const struct mdbus_arena_hdr *h = c->bus->arena[k].base;
 
-		if (k == c->line || !(c->desc.line_mask >> k & 1u) || h == NULL)
+		if (same_line(c, k) || !(c->desc.line_mask >> k & 1u) || h == NULL)
 			continue;
 		const struct mdbus_line_channel *lc =
 			(const struct mdbus_line_channel *)(const void *)((const uint8_t *)h + h->channels_off) + c->index;

@@ -23,6 +23,17 @@ static bool line_is_live(const struct mdbus_resolver *v, uint32_t line)
 	return mdbus_load_relaxed(&v->bus->dir->line_state[line]) == MDBUS_LINE_UP;
 }
 
+/* A bit for the group of a line: the queues of one line count as one. */
+static uint32_t group_bit(const struct mdbus_resolver *v, uint32_t line)
+{
+#ifdef MDBUS_MUTANT_group_ignored
+	(void)v;
+	return 1u << line;
+#else
+	return 1u << v->bus->dir->line[line].group % MDBUS_LINES_MAX;
+#endif
+}
+
 /* Nothing but SKIP, or nothing at all, stands before head in its generation. */
 static bool at_the_front(const struct mdbus_resolver *v)
 {
@@ -117,8 +128,8 @@ void mdbus_resolver_advance(struct mdbus_resolver *v)
 static uint64_t known_end(const struct mdbus_resolver *v, bool *left)
 {
 	uint64_t end = v->gen.base;
+	uint32_t gone = 0, here = 0; /* groups */
 
-	*left = true;
 	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
 		const struct mdbus_line_channel *c = v->line_mask >> k & 1u ? line_channel(v, k) : NULL;
 		uint64_t progress = c ? mdbus_load_acquire(&c->progress) : 0, at = 0;
@@ -131,20 +142,23 @@ static uint64_t known_end(const struct mdbus_resolver *v, bool *left)
 				at = progress & POS_MASK;
 			if (word_gen(was) == (uint16_t)v->gen.gen && (was & POS_MASK) > at)
 				at = was & POS_MASK;
-			if (ahead <= 0 && line_is_live(v, k))
-				*left = false;
+			if (line_is_live(v, k))
+				*(ahead > 0 ? &gone : &here) |= group_bit(v, k);
 		} else if (c && line_is_live(v, k)) {
-			*left = false;
+			here |= group_bit(v, k);
 		}
 		if (at > end)
 			end = at;
 	}
+	*left = (here & ~gone) == 0;
 	return end;
 }
 
 /* Every live line is past pos by more than the reorder window, or in a later generation. */
 static bool all_passed(const struct mdbus_resolver *v, uint64_t pos)
 {
+	uint32_t passed = 0, waiting = 0; /* groups */
+
 	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
 		const struct mdbus_line_channel *c = v->line_mask >> k & 1u ? line_channel(v, k) : NULL;
 
@@ -153,12 +167,11 @@ static bool all_passed(const struct mdbus_resolver *v, uint64_t pos)
 		uint64_t progress = mdbus_load_acquire(&c->progress);
 		int16_t ahead = (int16_t)(word_gen(progress) - (uint16_t)v->gen.gen);
 
-		if (progress == 0 || ahead < 0)
-			return false;
-		if (ahead == 0 && (progress & POS_MASK) < pos + 1u + v->reorder_window)
-			return false;
+		bool past = ahead > 0 || (ahead == 0 && (progress & POS_MASK) >= pos + 1u + v->reorder_window);
+
+		*(progress != 0 && past ? &passed : &waiting) |= group_bit(v, k);
 	}
-	return true;
+	return (waiting & ~passed) == 0;
 }
 
 /* Note when `end` was reached, at most eight times per timeout. */

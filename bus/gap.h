@@ -15,7 +15,9 @@
  *   no line has seen more,   RESET (or JUMP), as soon as every live line is in a later generation, or the timeout has
  *     next generation open     passed since this resolver first saw it open
  *
- * A live line is one whose process mdbusd holds for alive.  Time is CLOCK_MONOTONIC; a wall clock step changes nothing.
+ * A live line is one whose process mdbusd holds for alive.  Lines that are queues of one line count as one: it has passed
+ * a number, or left a generation, when any live one of them has, since each packet comes on one queue only.
+ * Time is CLOCK_MONOTONIC; a wall clock step changes nothing.
  */
 #ifndef MDBUS_GAP_H
 #define MDBUS_GAP_H

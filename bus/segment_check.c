@@ -48,12 +48,14 @@ static bool table_fits(const struct checked *c, uint64_t from, uint64_t off, uin
 	return off >= from && off <= c->size && off % align == 0 && n <= (c->size - off) / each;
 }
 
-static int check_line(const struct checked *c, const struct mdbus_line_desc *l, uint32_t i)
+static int check_line(const struct checked *c, const struct mdbus_line_desc *l, uint32_t i, uint32_t nline)
 {
 	if (!terminated(l->name, sizeof(l->name)) || !terminated(l->backend, sizeof(l->backend)) ||
 	    !terminated(l->interface, sizeof(l->interface)) || !terminated(l->file, sizeof(l->file)) ||
 	    !terminated(l->xdp_mode, sizeof(l->xdp_mode)) || !terminated(l->xdp_copy, sizeof(l->xdp_copy)))
 		return refuse(c, -EBADMSG, "line %u: a text without an end", i);
+	if (mdbus_load_relaxed(&l->group) >= nline)
+		return refuse(c, -EBADMSG, "line %u: of group %u, but %u lines", i, l->group, nline);
 	return 0;
 }
 
@@ -94,7 +96,7 @@ static int check_bus(const struct checked *c)
 		return refuse(c, -EBADMSG, "bus directory: %u lines, %u channels, %u seats in %llu bytes", nline, nchannel,
 		              nseat, (unsigned long long)c->size);
 	for (uint32_t i = 0; i < nline; i++) {
-		int rc = check_line(c, &b->line[i], i);
+		int rc = check_line(c, &b->line[i], i, nline);
 
 		if (rc < 0)
 			return rc;

@@ -65,6 +65,7 @@ void bed_open(struct bed *b, const struct mdbus_channel_desc *channel, uint32_t 
 
 		d->frames = nframes;
 		d->frame_size = 2048;
+		d->group = k;
 		b->bus.dir->line_state[k] = MDBUS_LINE_UP;
 		b->bus.arena[k] = region(mdbus_shape_arena_size(d, 1));
 		mdbus_shape_arena_init(b->bus.arena[k].base, d, k, 1);

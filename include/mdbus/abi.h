@@ -236,6 +236,7 @@ struct mdbus_line_desc {
 	uint32_t stale_ms;      /* silence that raises an event, 0: never */
 	uint32_t pcap_speed_x1000; /* pcap backend: 1000 = file's timing, 0 = as fast as it can be read */
 	uint32_t ifindex;
+	uint32_t group; /* index of the line that this one is another queue of; its own: of none */
 	struct mdbus_lease lease;
 	uint8_t pad[64];
 };
