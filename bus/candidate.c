@@ -73,6 +73,7 @@ static void move_to(struct mdbus_channel *c, const struct mdbus_gen *g, uint64_t
 	c->stranded = 0;
 	c->gen_hint = mdbus_load_acquire(&c->ring.hdr->gen);
 	c->limit = mdbus_gen_get(c->ring.hdr, g->gen + 1, &next) ? next.base : POS_MASK;
+	__builtin_memcpy(c->mine->session[g->gen % 4u], c->name, sizeof(c->name));
 	MDBUS_HOOK("move.before");
 	mdbus_channel_progress(c);
 	MDBUS_HOOK("move.after");
@@ -350,6 +351,7 @@ enum mdbus_decode_error mdbus_candidate_packet(struct mdbus_channel *c, const st
 	enum mdbus_decode_error err = MDBUS_DECODE_OK;
 
 	mdbus_packet_range(d, &first, &next);
+	mdbus_layout_session(&c->desc.layout, p->bytes, p->len, c->name);
 	if (next > MDBUS_SEQ_MAX) {
 		mdbus_count(&c->mine->count.out_of_window, 1u);
 		return MDBUS_DECODE_OK;

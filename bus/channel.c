@@ -21,6 +21,7 @@ int mdbus_channel_init(struct mdbus_channel *c, const struct mdbus_bus *bus, uin
 		.mine = (struct mdbus_line_channel *)(void *)((uint8_t *)arena + arena->channels_off) + index,
 		.holds = holds,
 		.limit = POS_MASK,
+		.recovery = mdbus_load_relaxed(&bus->dir->line[line].recovery) != 0,
 	};
 	if (mdbus_layout_check(&c->desc.layout) != 0 || c->desc.window > c->desc.depth / 2 ||
 	    c->desc.depth != c->ring.mask + 1u)
@@ -148,7 +149,7 @@ enum mdbus_decode_error mdbus_channel_publish(struct mdbus_channel *c, const str
                                               const struct mdbus_packet *d, uint64_t now_ns)
 {
 	static _Thread_local struct mdbus_message m[MDBUS_MESSAGES_MAX];
-	uint32_t n = 0, flags = d->retrans ? MDBUS_REF_RETRANS : 0;
+	uint32_t n = 0, flags = d->retrans || c->recovery ? MDBUS_REF_RETRANS : 0;
 	enum mdbus_decode_error err = MDBUS_DECODE_OK;
 	uint64_t top = c->next_seq;
 	struct tally t = { 0 };
@@ -228,6 +229,8 @@ enum mdbus_decode_error mdbus_channel_packet(struct mdbus_channel *c, const stru
 		return err;
 	if (d.event != MDBUS_EVENT_NONE || d.retrans)
 		count_event(c, &d);
+	if (c->recovery)
+		return mdbus_fill_packet(c, p, &d, now_ns);
 	if (!c->desc.ordered)
 		return mdbus_keyed_packet(c, p, &d, now_ns);
 	if (d.event == MDBUS_EVENT_UNSEQ)

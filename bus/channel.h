@@ -70,6 +70,8 @@ struct mdbus_channel {
 	uint64_t limit;       /* positions of this generation end here: base of the next one, or the end of all */
 	uint64_t gen_hint;    /* ring's newest generation when limit was looked up */
 	uint32_t stranded;    /* messages in a row that were all too late */
+	bool recovery;        /* fills holes that other lines leave, and nothing else (fill.c) */
+	uint8_t name[MDBUS_SESSION_MAX]; /* session bytes of the newest packet that did not continue this line's stream */
 	bool reset_hint;      /* the exchange has announced a restart: believe the next one at once */
 	uint32_t compare;     /* duplicates until the next comparison */
 	struct mdbus_resolver resolver;
@@ -114,6 +116,10 @@ enum mdbus_decode_error mdbus_candidate_packet(struct mdbus_channel *c, const st
 
 /* An ordinary packet went by. */
 void mdbus_candidate_age(struct mdbus_channel *c);
+
+/* One packet of a recovery line (fill.c). */
+enum mdbus_decode_error mdbus_fill_packet(struct mdbus_channel *c, const struct mdbus_chunk *p,
+                                          const struct mdbus_packet *d, uint64_t now_ns);
 
 /* One packet of a channel in arrival order (keyed.c). */
 enum mdbus_decode_error mdbus_keyed_packet(struct mdbus_channel *c, const struct mdbus_chunk *p,

@@ -48,13 +48,18 @@ void mdbus_resolver_init(struct mdbus_resolver *v, const struct mdbus_bus *bus, 
 {
 	const struct mdbus_channel_desc *d = &bus->dir->channel[channel];
 	uint64_t head = 0, gaps = v->gaps, resets = v->resets;
+	uint32_t recovery = 0;
 
+	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++)
+		if (d->line_mask >> k & 1u && mdbus_load_relaxed(&bus->dir->line[k].recovery) != 0)
+			recovery |= 1u << k;
 	*v = (struct mdbus_resolver){
 		.gaps = gaps,
 		.resets = resets,
 		.bus = bus,
 		.channel = channel,
-		.line_mask = d->line_mask,
+		.line_mask = d->line_mask & ~recovery,
+		.recovery_mask = recovery,
 		.ring = mdbus_ring_view(mdbus_bus_ring(bus, channel), line),
 		.reorder_window = d->reorder_window,
 		.timeout_ns = d->gap_timeout_ns,
@@ -174,6 +179,17 @@ static bool all_passed(const struct mdbus_resolver *v, uint64_t pos)
 	return (waiting & ~passed) == 0;
 }
 
+/* A recovery line lives that may still fill the hole at head.  Before the first number ever seen nothing is missing. */
+static bool may_be_recovered(const struct mdbus_resolver *v)
+{
+#ifndef MDBUS_MUTANT_gap_before_recovery
+	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++)
+		if (v->recovery_mask >> k & 1u && line_is_live(v, k))
+			return !v->leading;
+#endif
+	return false;
+}
+
 /* Note when `end` was reached, at most eight times per timeout. */
 static void checkpoint(struct mdbus_resolver *v, uint64_t now, uint64_t end)
 {
@@ -185,18 +201,18 @@ static void checkpoint(struct mdbus_resolver *v, uint64_t now, uint64_t end)
 	v->ncheckpoint++;
 }
 
-/* Positions below this one were passed by some line at least the gap timeout ago. */
-static uint64_t timed_out(const struct mdbus_resolver *v, uint64_t now)
+/* Positions below this one were passed by some line at least `age` ago. */
+static uint64_t passed_for(const struct mdbus_resolver *v, uint64_t now, uint64_t age)
 {
 	uint64_t pos = 0;
 	uint32_t n = v->ncheckpoint < MDBUS_CHECKPOINTS ? v->ncheckpoint : MDBUS_CHECKPOINTS;
 
 	for (uint32_t i = 0; i < n; i++) {
 #ifdef MDBUS_MUTANT_gap_before_timeout
-		(void)now;
+		(void)now, (void)age;
 		if (v->checkpoint[i].pos > pos)
 #else
-		if (now - v->checkpoint[i].ns >= v->timeout_ns && v->checkpoint[i].pos > pos)
+		if (now - v->checkpoint[i].ns >= age && v->checkpoint[i].pos > pos)
 #endif
 			pos = v->checkpoint[i].pos;
 	}
@@ -249,7 +265,8 @@ static void walk(struct mdbus_resolver *v, uint64_t now, uint64_t until)
 		}
 		v->open = true;
 		checkpoint(v, now, end);
-		if (v->head >= until && v->head >= timed_out(v, now) && !all_passed(v, v->head))
+		if (v->head >= until && v->head >= passed_for(v, now, v->timeout_ns) &&
+		    (!all_passed(v, v->head) || may_be_recovered(v)))
 			return;
 		enum mdbus_kind kind = v->leading ? MDBUS_KIND_SKIP : MDBUS_KIND_GAP;
 
@@ -257,6 +274,32 @@ static void walk(struct mdbus_resolver *v, uint64_t now, uint64_t until)
 			v->gaps++;
 	}
 	v->open = true;
+}
+
+uint64_t mdbus_resolver_wanted(struct mdbus_resolver *v, uint64_t now_ns)
+{
+	bool left;
+
+	mdbus_resolver_advance(v);
+	if (v->gen.gen == 0 || v->leading)
+		return v->head;
+	uint64_t end = known_end(v, &left), from, to = end;
+
+	if (v->head >= end)
+		return v->head;
+	v->open = true;
+	checkpoint(v, now_ns, end);
+	from = passed_for(v, now_ns, v->timeout_ns / 4u);
+	from = from < v->head ? v->head : from > end ? end : from;
+	while (from < to) { /* the first position that not all lines have passed */
+		uint64_t middle = from + (to - from) / 2u;
+
+		if (all_passed(v, middle))
+			from = middle + 1u;
+		else
+			to = middle;
+	}
+	return from;
 }
 
 void mdbus_resolver_tick(struct mdbus_resolver *v, uint64_t now_ns)

@@ -9,11 +9,14 @@
  *
  *   a record at head         step over it; over RESET and JUMP into the next generation
  *   a hole at head, and      GAP, as soon as
- *     some line is past it     - every live line is past it by more than the reorder window, or has left the generation, or
+ *     some line is past it     - every live line is past it by more than the reorder window, or has left the generation,
+ *                                and no recovery line is alive that may still fill it, or
  *                              - some line has been past it for the gap timeout, or
  *                              - the window is used up: a line needs the room (mdbus_resolver_force)
  *   no line has seen more,   RESET (or JUMP), as soon as every live line is in a later generation, or the timeout has
  *     next generation open     passed since this resolver first saw it open
+ *
+ * A recovery line has no progress: it fills holes that the others have left, and only its being alive counts.
  *
  * A live line is one whose process mdbusd holds for alive.  Lines that are queues of one line count as one: it has passed
  * a number, or left a generation, when any live one of them has, since each packet comes on one queue only.
@@ -31,7 +34,8 @@
 struct mdbus_resolver {
 	const struct mdbus_bus *bus;
 	uint32_t channel;
-	uint32_t line_mask;
+	uint32_t line_mask;     /* lines whose progress counts */
+	uint32_t recovery_mask; /* recovery lines */
 	struct mdbus_ring ring;
 	uint64_t reorder_window;
 	uint64_t timeout_ns;
@@ -64,6 +68,12 @@ void mdbus_resolver_tick(struct mdbus_resolver *v, uint64_t now_ns);
 
 /* As tick, but declare every hole below position `until` whatever the time: the ring's window is used up. */
 void mdbus_resolver_force(struct mdbus_resolver *v, uint64_t now_ns, uint64_t until);
+
+/*
+ * Holes below this position are worth asking a request server for: every live line is past them by more than the reorder
+ * window, or some line has been past them for a quarter of the gap timeout.  At most `head`: there are none.
+ */
+uint64_t mdbus_resolver_wanted(struct mdbus_resolver *v, uint64_t now_ns);
 
 /* Step over records without declaring any: what a line does after publishing at its head. */
 void mdbus_resolver_advance(struct mdbus_resolver *v);

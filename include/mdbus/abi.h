@@ -32,6 +32,7 @@
 #define MDBUS_MAGIC           UINT64_C(0x3153554244444d01) /* "\1MDBUS1" */
 #define MDBUS_NAME_MAX        32u
 #define MDBUS_LINES_MAX       8u
+#define MDBUS_SERVERS_MAX     8u /* request servers of a recovery line */
 #define MDBUS_CHANNELS_MAX    1024u
 #define MDBUS_SEATS_MAX       256u
 #define MDBUS_GENERATIONS     256u /* how many generations of a channel can be looked up */
@@ -147,6 +148,11 @@ struct mdbus_line_channel {
 	struct {
 		MDBUS_LINE_CHANNEL_COUNTERS(MDBUS_COUNTER_FIELD)
 	} count;
+	/*
+	 * [gen mod 4]: the session bytes of the packets of that generation, as its layout names them; before progress says so.
+	 * To be believed only if their hash is the generation's.
+	 */
+	uint8_t session[4][MDBUS_SESSION_MAX];
 } __attribute__((aligned(64)));
 
 struct mdbus_arena_hdr {
@@ -215,9 +221,16 @@ struct mdbus_lease {
 	char name[MDBUS_NAME_MAX];
 };
 
+/* A request server of a recovery line. */
+struct mdbus_server_desc {
+	uint32_t addr; /* network byte order */
+	uint16_t port; /* host byte order */
+	uint16_t pad;
+};
+
 struct mdbus_line_desc {
 	char name[MDBUS_NAME_MAX];
-	char backend[16];    /* "af_xdp", "kernel", "pcap", "dpdk" */
+	char backend[16];    /* "af_xdp", "kernel", "pcap", "dpdk", "recover" */
 	char interface[64];  /* network interface; DPDK device or vdev; empty: any */
 	char file[256];      /* pcap backend: the file */
 	char xdp_mode[8];    /* "auto", "native", "skb" */
@@ -237,11 +250,19 @@ struct mdbus_line_desc {
 	uint32_t pcap_speed_x1000; /* pcap backend: 1000 = file's timing, 0 = as fast as it can be read */
 	uint32_t ifindex;
 	uint32_t group; /* index of the line that this one is another queue of; its own: of none */
+	uint32_t recovery; /* 1: a recovery line: fills holes that others leave, never says how far a channel has come */
+	uint32_t nserver;
+	uint32_t request_rate;   /* requests a second at most */
+	uint32_t request_max;    /* messages asked for at once */
+	uint32_t retry_ms;       /* an unanswered request goes out again after this, */
+	uint32_t backoff_max_ms; /* twice as long each time, up to this */
+	struct mdbus_server_desc server[MDBUS_SERVERS_MAX];
 	struct mdbus_lease lease;
 	uint8_t pad[64];
 };
 
-/* Where a channel arrives on one line. addr 0: this line does not carry the channel. */
+/* Where a channel arrives on one line. addr 0: this line does not carry the channel.  A recovery
+ * line asks for it instead: the broadcast address, and 1 + the channel's number for a port. */
 struct mdbus_flow_desc {
 	uint32_t addr;   /* IPv4 destination address (group or host), network byte order */
 	uint32_t source; /* source address for source-specific multicast, network byte order; 0: any */

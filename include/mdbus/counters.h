@@ -31,6 +31,10 @@
 	X(frames_recovered, "frames found in use by the ring at the last start")                   \
 	X(polls, "times the backend was asked for packets")                                        \
 	X(idle_polls, "of those, how many brought none")                                           \
+	X(requests, "recovery: requests sent for missing numbers, repeated ones included")         \
+	X(requests_repeated, "recovery: requests sent again because no answer came")               \
+	X(answers, "recovery: packets that answered a request")                                    \
+	X(answers_refused, "recovery: packets from a server that answer no open request")          \
 	X(doorbells, "times sleeping subscribers were woken")                                      \
 	X(last_arrival_ns, "now: arrival time of the newest packet, ns of CLOCK_MONOTONIC")        \
 	X(heartbeat_ns, "now: when the process last came round its loop, ns of CLOCK_MONOTONIC")
