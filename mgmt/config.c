@@ -19,6 +19,13 @@
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define AT(type, member) offsetof(type, member), sizeof(((type *)0)->member)
+#define RING_DEFAULT 8192u
+
+/* A line as it stands in the file. */
+struct line_text {
+	struct mdbus_line_desc desc;
+	char part_of[MDBUS_NAME_MAX];
+};
 
 struct root {
 	char pages[32];
@@ -60,6 +67,7 @@ static const struct config_key line_keys[] = {
 	{ "interface", CONFIG_TEXT, AT(struct mdbus_line_desc, interface), 0, 0, 0, NULL },
 	{ "file", CONFIG_TEXT, AT(struct mdbus_line_desc, file), 0, 0, 0, NULL },
 	{ "speed", CONFIG_FACTOR, AT(struct mdbus_line_desc, pcap_speed_x1000), 0, 1000, 1000, NULL },
+	{ "part_of", CONFIG_NAME, AT(struct line_text, part_of), 0, 0, 0, NULL },
 	{ "queue", CONFIG_NUMBER, AT(struct mdbus_line_desc, queue), 0, 4095, 0, NULL },
 	{ "cpu", CONFIG_NUMBER, AT(struct mdbus_line_desc, cpu), -1, 4095, 0, NULL },
 	{ "numa", CONFIG_NUMBER, AT(struct mdbus_line_desc, numa), -1, 1023, 0, NULL },
@@ -103,11 +111,20 @@ static void line_defaults(struct mdbus_line_desc *l)
 	l->numa = -1;
 	l->batch = 64;
 	l->frames = 16384;
-	l->rx_ring = 4096;
-	l->fill_ring = 4096;
+	l->rx_ring = l->fill_ring = 0; /* see ring_default */
 	l->poll_timeout_us = 1000;
 	l->stale_ms = 1000;
 	l->pcap_speed_x1000 = 1000;
+}
+
+/* Rings that nobody has set: as many descriptors as there are frames for them. */
+static uint32_t ring_default(uint32_t frames)
+{
+	uint32_t n = RING_DEFAULT;
+
+	while (n > frames)
+		n /= 2u;
+	return n;
 }
 
 /* Make a file name that stands in the configuration absolute: the processes that open it run elsewhere. */
@@ -156,9 +173,40 @@ static void check_line(struct config_reader *r, const config_setting_t *s, struc
 	resolve_path(r, blame(s, "file"), l->file, sizeof(l->file));
 }
 
+/* part_of: line i is another queue of the line named. */
+static void join_group(struct config_reader *r, const config_setting_t *s, struct mdbus_config_bus *b, uint32_t i,
+                       const struct line_text *text)
+{
+	const char *name = text[i].part_of;
+	struct mdbus_line_desc *l = &b->line[i];
+	const config_setting_t *at = blame(s, "part_of");
+	uint32_t first = 0;
+	char hint[96];
+
+	if (name[0] == '\0')
+		return;
+	while (first < b->nline && strcmp(b->line[first].name, name) != 0)
+		first++;
+	if (first == b->nline)
+		mdbus_config_mistake(r, at, "part_of = \"%s\": there is no such line%s", name,
+		                     mdbus_config_suggest(name, b->line[0].name, b->nline, sizeof(b->line[0]), false, hint,
+		                                          sizeof(hint)));
+	else if (first == i || text[first].part_of[0])
+		mdbus_config_mistake(r, at, "part_of = \"%s\": must name a line that is not part of one itself", name);
+	else if (strcmp(l->backend, "af_xdp") != 0 || strcmp(b->line[first].backend, "af_xdp") != 0)
+		mdbus_config_mistake(r, at, "part_of = \"%s\": both lines must have backend = \"af_xdp\": no other takes one queue",
+		                     name);
+	else if (strcmp(l->interface, b->line[first].interface) != 0)
+		mdbus_config_mistake(r, at, "part_of = \"%s\": that line is on interface %s, this one on %s", name,
+		                     b->line[first].interface, l->interface);
+	else
+		l->group = first;
+}
+
 static void read_lines(struct config_reader *r, const config_setting_t *s, struct mdbus_config_bus *b)
 {
 	const config_setting_t *list = mdbus_config_list(r, s, "lines", 1, (int)MDBUS_LINES_MAX);
+	struct line_text text[MDBUS_LINES_MAX] = { 0 };
 	char bus_where[sizeof(r->where)];
 
 	memcpy(bus_where, r->where, sizeof(bus_where));
@@ -167,18 +215,23 @@ static void read_lines(struct config_reader *r, const config_setting_t *s, struc
 		const config_setting_t *ls = config_setting_get_elem(list, i);
 		struct mdbus_line_desc *l = &b->line[i];
 
-		line_defaults(l);
-		l->name[0] = '\0';
+		line_defaults(&text[i].desc);
 		mdbus_config_where(r, bus_where, "line", i, ls);
 		unsigned before = r->nmistake;
 
-		mdbus_config_group(r, ls, line_keys, COUNT(line_keys), l);
+		mdbus_config_group(r, ls, line_keys, COUNT(line_keys), &text[i]);
+		*l = text[i].desc;
+		l->group = i;
 		if (!config_setting_is_group(ls))
 			continue;
 		if (!has(ls, "name"))
 			mdbus_config_mistake(r, ls, "name is missing");
 		if (!has(ls, "idle_spins"))
 			l->idle_spins = l->cpu >= 0 ? 0 : 1000;
+		if (!has(ls, "rx_ring"))
+			l->rx_ring = ring_default(l->frames);
+		if (!has(ls, "fill_ring"))
+			l->fill_ring = ring_default(l->frames);
 		for (uint32_t k = 0; k < i && l->name[0]; k++) {
 			if (strcmp(b->line[k].name, l->name) == 0)
 				mdbus_config_mistake(r, blame(ls, "name"), "name = \"%s\": line %u has this name already", l->name,
@@ -186,6 +239,13 @@ static void read_lines(struct config_reader *r, const config_setting_t *s, struc
 		}
 		if (r->nmistake == before) /* else it might report what only follows */
 			check_line(r, ls, l);
+	}
+	for (uint32_t i = 0; i < b->nline; i++) {
+		const config_setting_t *ls = config_setting_get_elem(list, i);
+
+		mdbus_config_where(r, bus_where, "line", i, ls);
+		if (config_setting_is_group(ls))
+			join_group(r, ls, b, i, text);
 	}
 	memcpy(r->where, bus_where, sizeof(bus_where));
 }

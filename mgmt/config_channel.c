@@ -3,7 +3,8 @@
  * config_channel.c - the channels of one bus: layouts, rings, flows.
  *
  * A flow says where a channel arrives on one line.  Lines never identify themselves in the payload, so (address, port) and,
- * where several channels share those, the layout's key bytes must name exactly one channel of each line.
+ * where several channels share those, the layout's key bytes must name exactly one channel of each line.  A line that is
+ * another queue of a line (part_of) has that line's flows where it has none of its own.
  */
 #include "config_channel.h"
 #include <arpa/inet.h>
@@ -242,6 +243,31 @@ static int flow_owner(const struct mdbus_config_bus *b, uint32_t channel, uint32
 	return -1;
 }
 
+static void check_owner(struct config_reader *r, const config_setting_t *at, const struct mdbus_config_bus *b,
+                        uint32_t channel, uint32_t line)
+{
+	int owner = flow_owner(b, channel, line);
+
+	if (owner >= 0)
+		mdbus_config_mistake(r, at, "flow %s: channel %s of this line has the same address and port; give each "
+		                     "channel of one layout its own key", b->line[line].name, b->channel[owner].name);
+}
+
+static void inherit_flows(struct config_reader *r, const config_setting_t *at, struct mdbus_config_bus *b, uint32_t channel)
+{
+	struct mdbus_channel_desc *c = &b->channel[channel];
+
+	for (uint32_t l = 0; l < b->nline; l++) {
+		uint32_t first = b->line[l].group;
+
+		if (c->line_mask >> l & 1u || !(c->line_mask >> first & 1u))
+			continue;
+		c->flow[l] = c->flow[first];
+		c->line_mask |= 1u << l;
+		check_owner(r, at, b, channel, l);
+	}
+}
+
 static void read_flows(struct config_reader *r, const config_setting_t *s, struct mdbus_config_bus *b, uint32_t channel,
                        bool layout)
 {
@@ -269,12 +295,9 @@ static void read_flows(struct config_reader *r, const config_setting_t *s, struc
 		if (!read_flow(r, f, c, layout, &c->flow[l]))
 			continue;
 		c->line_mask |= 1u << l;
-		int owner = flow_owner(b, channel, l);
-
-		if (owner >= 0)
-			mdbus_config_mistake(r, f, "flow %s: channel %s of this line has the same address and port; give each "
-			                     "channel of one layout its own key", name, b->channel[owner].name);
+		check_owner(r, f, b, channel, l);
 	}
+	inherit_flows(r, flows, b, channel);
 }
 
 /* ---- channels ------------------------------------------------------------------------------------------------ */

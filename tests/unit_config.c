@@ -77,7 +77,8 @@ static void test_defaults(void)
 
 	CHECK(strcmp(b->name, "b") == 0 && b->nline == 1 && b->nchannel == 1 && b->nseat == 64);
 	CHECK(l->cpu == -1 && l->numa == -1 && l->batch == 64 && l->frames == 16384 && l->idle_spins == 1000);
-	CHECK(l->poll_timeout_us == 1000 && l->stale_ms == 1000 && l->rx_ring == 4096 && l->fill_ring == 4096);
+	CHECK(l->poll_timeout_us == 1000 && l->stale_ms == 1000 && l->rx_ring == 8192 && l->fill_ring == 8192);
+	CHECK(l->group == 0);
 	CHECK(strcmp(l->xdp_mode, "auto") == 0 && strcmp(l->xdp_copy, "auto") == 0);
 	CHECK(c->depth == 65536 && c->slot_size == 128 && c->timed == 1 && c->ordered == 1 && c->window == 32768);
 	CHECK(c->reorder_window == 64 && c->gap_timeout_ns == 10000000 && c->agree_packets == 3 && c->compare_every == 64);
@@ -129,7 +130,10 @@ static void test_values(void)
 	bad(3, "batch = 0: must be from 1 to 1024", LINE("batch = 0;"));
 	bad(3, "batch: needs a whole number", LINE("batch = \"64\";"));
 	bad(3, "rx_ring = 1000: must be a power of two, such as 1024", LINE("rx_ring = 1000;"));
-	bad(3, "frames = 1024: must be at least", LINE("frames = 1024;"));
+	bad(3, "frames = 1024: must be at least rx_ring (2048)", LINE("frames = 1024; rx_ring = 2048;"));
+	bad(3, "frames = 1024: must be at least rx_ring (1024) and fill_ring (2048)", LINE("frames = 1024; fill_ring = 2048;"));
+	good(LINE("frames = 3000;"));
+	CHECK(config.bus[0].line[0].rx_ring == 2048 && config.bus[0].line[0].fill_ring == 2048);
 	bad(3, "cpu = 4000: this host has cores", LINE("cpu = 4000;"));
 	bad(3, "did you mean kernel?", FILE_OF("", "{ name = \"A\"; backend = \"kernal\"; }", CHANNEL_C));
 	bad(3, "at most 15 characters", LINE("interface = \"0123456789abcdef\";"));
@@ -195,7 +199,39 @@ static void test_queues(void)
 	bad(3, "queue 1 of interface eth9 is taken by line A", FILE_OF("", XDP("A", "1") ", " XDP("B", "1"), CHANNEL_C));
 	bad(3, "interface is missing", FILE_OF("", "{ name = \"A\"; backend = \"af_xdp\"; }", CHANNEL_C));
 }
+
+/* A line that is another queue of a line: of its group, with its flows unless it names others. */
+static void test_part_of(void)
+{
+#define PART(name, queue, of) "{ name = \"" name "\"; backend = \"af_xdp\"; interface = \"eth9\"; queue = " queue "; part_of = \"" of "\"; }"
+#define FLOWS(name, flows) "{ name = \"" name "\"; layout = \"moldudp64\"; flows = { " flows " }; }"
+	const struct mdbus_config_bus *b = &config.bus[0];
+
+	good(FILE_OF("", PART("A2", "1", "A") ", " XDP("A", "0") ", " XDP("B", "2") ", " PART("A3", "3", "A"),
+	             FLOWS("c", "A = \"239.0.0.1:1000\"; B = \"239.0.0.2:1000\";") ", "
+	             FLOWS("d", "A = \"239.0.0.1:1001\"; A2 = \"239.0.0.3:1001\";") ", "
+	             FLOWS("e", "A3 = \"239.0.0.1:1002\";")));
+	CHECK(b->line[0].group == 1 && b->line[1].group == 1 && b->line[2].group == 2 && b->line[3].group == 1);
+	CHECK(b->channel[0].line_mask == 0xf && b->channel[1].line_mask == 0xb && b->channel[2].line_mask == 0x8);
+	CHECK(b->channel[0].flow[0].addr == inet_addr("239.0.0.1") && b->channel[0].flow[0].port == 1000);
+	CHECK(b->channel[0].flow[3].port == 1000 && b->channel[0].flow[2].addr == inet_addr("239.0.0.2"));
+	CHECK(b->channel[1].flow[0].addr == inet_addr("239.0.0.3") && b->channel[1].flow[3].addr == inet_addr("239.0.0.1"));
+	bad(3, "part_of = "a": there is no such line", FILE_OF("", XDP("A", "0") ", " PART("A2", "1", "a"), CHANNEL_C));
+	bad(3, "must name a line that is not part of one itself", FILE_OF("", XDP("A", "0") ", " PART("A2", "1", "A2"), CHANNEL_C));
+	bad(3, "must name a line that is not part of one itself",
+	    FILE_OF("", XDP("A", "0") ", " PART("A2", "1", "A") ", " PART("A3", "2", "A2"), CHANNEL_C));
+	bad(3, "that line is on interface eth8, this one on eth9",
+	    FILE_OF("", "{ name = \"A\"; backend = \"af_xdp\"; interface = \"eth8\"; }, " PART("A2", "1", "A"), CHANNEL_C));
+	bad(3, "both lines must have backend = \"af_xdp\"", FILE_OF("", LINE_A ", " PART("A2", "1", "A"), CHANNEL_C));
+	bad(3, "queue 0 of interface eth9 is taken by line A", FILE_OF("", XDP("A", "0") ", " PART("A2", "0", "A"), CHANNEL_C));
+	bad(5, "flow A2: channel c of this line has the same address and port", FILE_OF("", XDP("A", "0") ", " PART("A2", "1", "A"),
+	    FLOWS("c", "A2 = \"239.0.0.1:1000\";") ", " FLOWS("d", "A = \"239.0.0.1:1000\";")));
+}
 #else
+static void test_part_of(void)
+{
+}
+
 static void test_queues(void)
 {
 	bad(3, "built without libxdp", FILE_OF("", "{ name = \"A\"; backend = \"af_xdp\"; interface = \"x\"; }", CHANNEL_C));
@@ -269,6 +305,7 @@ int main(void)
 	test_flows();
 	test_counts();
 	test_queues();
+	test_part_of();
 	test_all_at_once();
 	test_files();
 	mdbus_config_free(&config);
