@@ -216,7 +216,7 @@ static void test_part_of(void)
 	CHECK(b->channel[0].flow[0].addr == inet_addr("239.0.0.1") && b->channel[0].flow[0].port == 1000);
 	CHECK(b->channel[0].flow[3].port == 1000 && b->channel[0].flow[2].addr == inet_addr("239.0.0.2"));
 	CHECK(b->channel[1].flow[0].addr == inet_addr("239.0.0.3") && b->channel[1].flow[3].addr == inet_addr("239.0.0.1"));
-	bad(3, "part_of = "a": there is no such line", FILE_OF("", XDP("A", "0") ", " PART("A2", "1", "a"), CHANNEL_C));
+	bad(3, "part_of = \"a\": there is no such line", FILE_OF("", XDP("A", "0") ", " PART("A2", "1", "a"), CHANNEL_C));
 	bad(3, "must name a line that is not part of one itself", FILE_OF("", XDP("A", "0") ", " PART("A2", "1", "A2"), CHANNEL_C));
 	bad(3, "must name a line that is not part of one itself",
 	    FILE_OF("", XDP("A", "0") ", " PART("A2", "1", "A") ", " PART("A3", "2", "A2"), CHANNEL_C));
