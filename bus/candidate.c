@@ -63,12 +63,15 @@ static void move_to(struct mdbus_channel *c, const struct mdbus_gen *g, uint64_t
 		mdbus_store_release(&c->mine->left[(was >> 48) % 4u], was);
 	if (c->gen.gen != 0) {
 		mdbus_count(g->flags & MDBUS_GEN_JUMPED ? &c->mine->count.jumps : &c->mine->count.restarts, 1u);
+		if (g->flags & MDBUS_GEN_JUMPED)
+			mdbus_count(&c->mine->count.line_gaps, first - c->next_seq);
 		c->prev = c->gen;
 		c->prev_session = c->session;
 	}
 	c->gen = *g;
 	c->session = session;
 	c->next_seq = first;
+	memset(&c->seen, 0xff, sizeof(c->seen));
 	c->reset_hint = false;
 	c->stranded = 0;
 	c->gen_hint = mdbus_load_acquire(&c->ring.hdr->gen);
@@ -370,10 +373,8 @@ enum mdbus_decode_error mdbus_candidate_packet(struct mdbus_channel *c, const st
 		} else {
 			/* ahead: the head may have moved on since this line last looked */
 			mdbus_resolver_tick(&c->resolver, now_ns);
-			if (end < c->resolver.head + c->desc.window) {
-				mdbus_count(&c->mine->count.line_gaps, first - c->next_seq);
+			if (end < c->resolver.head + c->desc.window)
 				return mdbus_channel_publish(c, p, d, now_ns);
-			}
 		}
 	}
 	hold(c, p, d, first, next, proven, now_ns);

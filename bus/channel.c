@@ -145,13 +145,26 @@ static void count(struct mdbus_channel *c, const struct tally *t, uint32_t n)
 	mdbus_count(&c->mine->count.by_ref, t->by_ref);
 }
 
+/* This line has carried [first, next): count what it skipped before that, and what it had skipped and now brings late. */
+static inline void note_carried(struct mdbus_channel *c, uint64_t first, uint64_t next)
+{
+	if (first < c->next_seq)
+		mdbus_count(&c->mine->count.line_gaps, 0 - mdbus_seen_late(&c->seen, c->next_seq, first, next));
+	if (next < c->next_seq || (next == c->next_seq && first < next))
+		return;
+	if (first > c->next_seq)
+		mdbus_count(&c->mine->count.line_gaps, first - c->next_seq);
+	mdbus_seen_advance(&c->seen, c->next_seq, first > c->next_seq ? first : c->next_seq, next);
+	c->next_seq = next;
+}
+
 enum mdbus_decode_error mdbus_channel_publish(struct mdbus_channel *c, const struct mdbus_chunk *p,
                                               const struct mdbus_packet *d, uint64_t now_ns)
 {
 	static _Thread_local struct mdbus_message m[MDBUS_MESSAGES_MAX];
 	uint32_t n = 0, flags = d->retrans || c->recovery ? MDBUS_REF_RETRANS : 0;
 	enum mdbus_decode_error err = MDBUS_DECODE_OK;
-	uint64_t top = c->next_seq;
+	uint64_t was = c->next_seq, top = 0;
 	struct tally t = { 0 };
 
 	if (!d->no_messages)
@@ -172,8 +185,11 @@ enum mdbus_decode_error mdbus_channel_publish(struct mdbus_channel *c, const str
 			top = m[i].seq + 1u;
 	}
 	count(c, &t, n);
-	if (top > c->next_seq || (err == MDBUS_DECODE_OK && d->has_next && d->next_seq > c->next_seq)) {
-		c->next_seq = d->has_next && d->next_seq > top && d->next_seq - top <= c->desc.window ? d->next_seq : top;
+	if (n > 0)
+		note_carried(c, m[0].seq, top);
+	if (err == MDBUS_DECODE_OK && d->has_next && d->next_seq > c->next_seq && d->next_seq - c->next_seq <= c->desc.window)
+		note_carried(c, d->next_seq, d->next_seq);
+	if (c->next_seq != was) {
 		mdbus_store_relaxed(&c->mine->count.last_seq, c->next_seq - 1u);
 		mdbus_channel_progress(c);
 	}
@@ -250,8 +266,6 @@ enum mdbus_decode_error mdbus_channel_packet(struct mdbus_channel *c, const stru
 		return mdbus_candidate_packet(c, p, &d, now_ns);
 	if (c->candidate.patience != 0)
 		mdbus_candidate_age(c);
-	if (ahead != 0)
-		mdbus_count(&c->mine->count.line_gaps, ahead);
 	return mdbus_channel_publish(c, p, &d, now_ns);
 }
 

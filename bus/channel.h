@@ -29,6 +29,7 @@
 #include "generation.h"
 #include "holds.h"
 #include "key.h"
+#include "seen.h"
 
 #define MDBUS_AGREE_MAX    16u   /* packets kept back at most */
 #define MDBUS_MESSAGES_MAX 2048u /* messages of one packet at most: what a 4 KiB frame can hold */
@@ -67,6 +68,7 @@ struct mdbus_channel {
 	struct mdbus_gen prev; /* where it was before; gen 0: nowhere */
 	uint64_t prev_session;
 	uint64_t next_seq;    /* number after the newest one seen */
+	struct mdbus_seen seen; /* of the numbers before next_seq */
 	uint64_t limit;       /* positions of this generation end here: base of the next one, or the end of all */
 	uint64_t gen_hint;    /* ring's newest generation when limit was looked up */
 	uint32_t stranded;    /* messages in a row that were all too late */
