@@ -30,6 +30,9 @@ struct mdbus_flow {
 	uint16_t port;   /* host byte order */
 };
 
+struct mdbus_bus;
+struct mdbus_channel;
+
 struct mdbus_backend_env {
 	const struct mdbus_line_desc *line;
 	struct mdbus_arena_hdr *arena; /* own arena, mapped read-write */
@@ -37,6 +40,9 @@ struct mdbus_backend_env {
 	struct mdbus_frames *pool;     /* free frames of the arena */
 	const struct mdbus_flow *flows;
 	uint32_t nflow;
+	/* for a backend that has to know what is missing: */
+	const struct mdbus_bus *bus;
+	struct mdbus_channel *channel; /* by channel number; only those of this line are set up */
 	char error[512]; /* why open failed and what to do about it */
 };
 
@@ -63,5 +69,6 @@ struct mdbus_backend_ops {
 extern const struct mdbus_backend_ops mdbus_backend_af_xdp; /* only when built with libxdp */
 extern const struct mdbus_backend_ops mdbus_backend_kernel;
 extern const struct mdbus_backend_ops mdbus_backend_pcap;
+extern const struct mdbus_backend_ops mdbus_backend_recover;
 
 #endif

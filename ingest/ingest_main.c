@@ -1,106 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mdbus-ingest BUS/LINE - the process of one line: receives, arbitrates, publishes.
- *
- * Everything it needs to know comes from mdbusd with the lease; the command line only says which line it is.
+ * mdbus-ingest BUS/LINE - the process of a line that the feed comes in on.
  */
-#include <errno.h>
-#include <popt.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include "../bus/segment.h"
-#include "line.h"
-
-#define DRAIN_NS UINT64_C(2000000000)
-
-static volatile sig_atomic_t stopped;
-
-static void stop(int sig)
-{
-	(void)sig;
-	stopped = 1;
-}
-
-static void catch_signals(void)
-{
-	struct sigaction sa = { .sa_handler = stop };
-
-	sigaction(SIGINT, &sa, NULL);
-	sigaction(SIGTERM, &sa, NULL);
-}
-
-static int usage(poptContext ctx, const char *what)
-{
-	fprintf(stderr, "mdbus-ingest: %s\n", what);
-	poptPrintUsage(ctx, stderr, 0);
-	poptFreeContext(ctx);
-	return 2;
-}
-
-static void announce(const struct mdbus_line *l, const char *where)
-{
-	printf("mdbus-ingest: %s: %s, %u channels, %u frames of %u bytes (%s pages), %u recovered, core %d, pid %d\n", where,
-	       l->arena->backend, l->nmine, l->arena->nframes, l->arena->frame_size,
-	       mdbus_page_kind_name(l->arena->segment.page_kind), l->held, l->desc.cpu, (int)getpid());
-	fflush(stdout);
-}
-
-static int run(struct mdbus_line *l, const char *where)
-{
-	while (!stopped) {
-		int n = mdbus_line_round(l);
-
-		if (n == -ENODATA) {
-			mdbus_line_drain(l, DRAIN_NS);
-			printf("mdbus-ingest: %s: end of file\n", where);
-			return 0;
-		}
-		if (n < 0) {
-			fprintf(stderr, "mdbus-ingest: %s: the queue failed: %s\n", where, strerror(-n));
-			return 1;
-		}
-	}
-	return 0;
-}
+#include "line_program.h"
 
 int main(int argc, const char **argv)
 {
-	static struct mdbus_line line;
-	char bus[MDBUS_NAME_MAX] = "";
-	int version = 0, rc;
-	const struct poptOption options[] = {
-		{ "version", 'V', POPT_ARG_NONE, &version, 0, "print the version and exit", NULL },
-		POPT_AUTOHELP POPT_TABLEEND
-	};
-	poptContext ctx = poptGetContext("mdbus-ingest", argc, argv, options, 0);
-
-	poptSetOtherOptionHelp(ctx, "BUS/LINE");
-	rc = poptGetNextOpt(ctx);
-	if (rc < -1)
-		return usage(ctx, poptStrerror(rc));
-	if (version) {
-		printf("mdbus-ingest %s\n", MDBUS_VERSION);
-		poptFreeContext(ctx);
-		return 0;
-	}
-	const char *where = poptGetArg(ctx), *slash = where ? strchr(where, '/') : NULL;
-
-	if (slash == NULL || slash == where || slash[1] == '\0' || slash - where >= (ptrdiff_t)sizeof(bus) ||
-	    poptPeekArg(ctx) != NULL)
-		return usage(ctx, "name one line as BUS/LINE, e.g. nasdaq/A");
-	memcpy(bus, where, (size_t)(slash - where));
-	catch_signals();
-	rc = mdbus_line_open(&line, bus, slash + 1);
-	if (rc != 0) {
-		fprintf(stderr, "mdbus-ingest: %s: %s\n", where, line.error);
-		poptFreeContext(ctx);
-		return 1;
-	}
-	announce(&line, where);
-	rc = run(&line, where);
-	mdbus_line_close(&line);
-	poptFreeContext(ctx);
-	return rc;
+	return mdbus_line_program("mdbus-ingest", false, argc, argv);
 }

@@ -25,6 +25,7 @@ static const struct mdbus_backend_ops *const backends[] = {
 #endif
 	&mdbus_backend_kernel,
 	&mdbus_backend_pcap,
+	&mdbus_backend_recover,
 };
 
 static int __attribute__((format(printf, 3, 4))) fail(struct mdbus_line *l, int rc, const char *format, ...)
@@ -122,6 +123,8 @@ static int open_backend(struct mdbus_line *l)
 		.pool = &l->pool,
 		.flows = l->map.flow,
 		.nflow = l->map.nflow,
+		.bus = &l->bus,
+		.channel = l->channel,
 	};
 
 	l->backend = l->ops->open(&env);

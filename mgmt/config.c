@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include "config_channel.h"
 #include "config_read.h"
+#include "config_recover.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define AT(type, member) offsetof(type, member), sizeof(((type *)0)->member)
@@ -37,7 +38,7 @@ struct groups {
 };
 
 static const char *const page_choices[] = { "auto", "never", "2M", "1G", NULL };
-static const char *const backends[] = { "af_xdp", "kernel", "pcap", NULL };
+static const char *const backends[] = { "af_xdp", "kernel", "pcap", "recover", NULL };
 static const char *const xdp_modes[] = { "auto", "native", "skb", NULL };
 static const char *const xdp_copies[] = { "auto", "copy", "zerocopy", NULL };
 
@@ -81,6 +82,11 @@ static const struct config_key line_keys[] = {
 	{ "idle_spins", CONFIG_NUMBER, AT(struct mdbus_line_desc, idle_spins), 0, 1000000000, 0, NULL },
 	{ "poll_timeout_us", CONFIG_NUMBER, AT(struct mdbus_line_desc, poll_timeout_us), 1, 1000000, 0, NULL },
 	{ "busy_poll_us", CONFIG_NUMBER, AT(struct mdbus_line_desc, busy_poll_us), 0, 1000000, 0, NULL },
+	{ "servers", CONFIG_OTHER, 0, 0, 0, 0, 0, NULL },
+	{ "request_rate", CONFIG_NUMBER, AT(struct mdbus_line_desc, request_rate), 1, 1000000, 0, NULL },
+	{ "request_max", CONFIG_NUMBER, AT(struct mdbus_line_desc, request_max), 1, 65534, 0, NULL },
+	{ "retry_ms", CONFIG_NUMBER, AT(struct mdbus_line_desc, retry_ms), 1, 60000, 0, NULL },
+	{ "backoff_max_ms", CONFIG_NUMBER, AT(struct mdbus_line_desc, backoff_max_ms), 1, 600000, 0, NULL },
 	{ "stale_ms", CONFIG_NUMBER, AT(struct mdbus_line_desc, stale_ms), 0, 86400000, 0, NULL },
 };
 
@@ -228,6 +234,7 @@ static void read_lines(struct config_reader *r, const config_setting_t *s, struc
 			mdbus_config_mistake(r, ls, "name is missing");
 		if (!has(ls, "idle_spins"))
 			l->idle_spins = l->cpu >= 0 ? 0 : 1000;
+		mdbus_config_recover_defaults(ls, l);
 		if (!has(ls, "rx_ring"))
 			l->rx_ring = ring_default(l->frames);
 		if (!has(ls, "fill_ring"))
@@ -239,6 +246,7 @@ static void read_lines(struct config_reader *r, const config_setting_t *s, struc
 		}
 		if (r->nmistake == before) /* else it might report what only follows */
 			check_line(r, ls, l);
+		mdbus_config_recover_line(r, ls, l);
 	}
 	for (uint32_t i = 0; i < b->nline; i++) {
 		const config_setting_t *ls = config_setting_get_elem(list, i);

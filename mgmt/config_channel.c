@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include "config_recover.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define AT(type, member) offsetof(type, member), sizeof(((type *)0)->member)
@@ -147,17 +148,17 @@ static bool parse_address(const char *text, size_t len, uint32_t *addr)
 	return true;
 }
 
-static bool parse_to(const char *text, struct mdbus_flow_desc *f)
+bool mdbus_config_endpoint(const char *text, uint32_t *addr, uint16_t *port)
 {
 	const char *colon = strrchr(text, ':');
 	char *end;
 
-	if (!colon || !isdigit((unsigned char)colon[1]) || !parse_address(text, (size_t)(colon - text), &f->addr))
+	if (!colon || !isdigit((unsigned char)colon[1]) || !parse_address(text, (size_t)(colon - text), addr))
 		return false;
-	unsigned long port = strtoul(colon + 1, &end, 10);
+	unsigned long n = strtoul(colon + 1, &end, 10);
 
-	f->port = (uint16_t)port;
-	return *end == '\0' && port >= 1 && port <= UINT16_MAX;
+	*port = (uint16_t)n;
+	return *end == '\0' && n >= 1 && n <= UINT16_MAX;
 }
 
 static int hex_digit(char c)
@@ -213,7 +214,7 @@ static bool read_flow(struct config_reader *r, const config_setting_t *s, const 
 		mdbus_config_mistake(r, s, "flow %s: needs \"ADDRESS:PORT\" or { to = \"ADDRESS:PORT\"; ... }", line);
 	if (r->nmistake != before)
 		return false;
-	if (!parse_to(t.to, f))
+	if (!mdbus_config_endpoint(t.to, &f->addr, &f->port))
 		mdbus_config_mistake(r, blame(s, "to"), "flow %s: \"%s\" is not ADDRESS:PORT, such as 233.54.12.111:26477", line,
 		                     t.to);
 	if (t.source[0] && !parse_address(t.source, strlen(t.source), &f->source))
@@ -292,7 +293,8 @@ static void read_flows(struct config_reader *r, const config_setting_t *s, struc
 			                                          hint, sizeof(hint)));
 			continue;
 		}
-		if (!read_flow(r, f, c, layout, &c->flow[l]))
+		if (!(b->line[l].recovery ? mdbus_config_recover_flow(r, f, c, layout, channel, &c->flow[l]) :
+		                            read_flow(r, f, c, layout, &c->flow[l])))
 			continue;
 		c->line_mask |= 1u << l;
 		check_owner(r, f, b, channel, l);
@@ -354,10 +356,14 @@ static void read_channel(struct config_reader *r, const config_setting_t *s, str
 			                     k + 1u);
 	}
 	bool layout = read_layout(r, s, &t, layouts);
+	unsigned before;
 
 	check_channel(r, s, &t.desc);
 	*c = t.desc;
+	before = r->nmistake;
 	read_flows(r, s, b, i, layout);
+	if (r->nmistake == before)
+		mdbus_config_recover_channel(r, blame(s, "flows"), b, c);
 }
 
 void mdbus_config_channels(struct config_reader *r, const config_setting_t *s, struct mdbus_config_bus *b,

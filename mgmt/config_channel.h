@@ -7,6 +7,9 @@
 
 #include "config_read.h"
 
+/* "ADDRESS:PORT" of IPv4, no name, neither 0.0.0.0 nor broadcast.  addr in network byte order, port in the host's. */
+bool mdbus_config_endpoint(const char *text, uint32_t *addr, uint16_t *port);
+
 /*
  * Read "channels" of bus group s into b->channel (allocated here, freed by mdbus_config_free).  b->line is read already.
  * layouts: path of the file with further layouts, or "".
