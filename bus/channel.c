@@ -271,15 +271,15 @@ enum mdbus_decode_error mdbus_channel_packet(struct mdbus_channel *c, const stru
 
 bool mdbus_channel_tick(struct mdbus_channel *c, uint64_t now_ns)
 {
-	uint64_t gaps = c->resolver.gaps;
-
 	if (!c->desc.ordered) {
 		mdbus_keys_sweep(&c->keys, now_ns);
 		return false;
 	}
 	mdbus_resolver_tick(&c->resolver, now_ns);
-	if (c->resolver.gaps != gaps)
-		mdbus_count(&c->mine->count.gaps_declared, c->resolver.gaps - gaps);
+	if (c->resolver.gaps != c->gaps_told) {
+		mdbus_count(&c->mine->count.gaps_declared, c->resolver.gaps - c->gaps_told);
+		c->gaps_told = c->resolver.gaps;
+	}
 	if (c->resolver.head != c->mine->head && c->resolver.gen.gen != 0)
 		mdbus_store_release(&c->mine->head, c->resolver.head);
 	return c->resolver.open;

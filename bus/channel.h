@@ -77,6 +77,7 @@ struct mdbus_channel {
 	bool reset_hint;      /* the exchange has announced a restart: believe the next one at once */
 	uint32_t compare;     /* duplicates until the next comparison */
 	struct mdbus_resolver resolver;
+	uint64_t gaps_told;   /* of resolver.gaps, how many are in the counters */
 	struct mdbus_candidate candidate;
 	struct mdbus_keys keys;
 	uint64_t tail;        /* arrival order: where to look for a free position */

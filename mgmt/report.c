@@ -96,6 +96,15 @@ static json_t *text(const char *s, size_t size)
 	return json_string(copy);
 }
 
+/* Numbers that this line skipped and others delivered: what is missing on all lines is a gap of the channel. */
+static uint64_t filled_by_others(const struct mdbus_served *b, uint32_t line, uint32_t channel)
+{
+	uint64_t skipped = mdbus_load_relaxed(&b->line_channel[line][channel].count.line_gaps);
+	uint64_t lost = mdbus_scan_gaps(b, channel);
+
+	return skipped > lost ? skipped - lost : 0;
+}
+
 json_t *mdbus_report_line(const struct mdbus_served *b, uint32_t line, bool detail)
 {
 	const struct mdbus_bus_hdr *dir = b->map.dir;
@@ -111,6 +120,7 @@ json_t *mdbus_report_line(const struct mdbus_served *b, uint32_t line, bool deta
 	                      (int)l->frames, "frame_size", (int)l->frame_size, "stale", held && seen->stale, "stuck",
 	                      held && seen->stuck);
 	json_t *sum = json_object(), *channels = json_array();
+	uint64_t filled = 0;
 
 	json_object_set_new(o, "pid", held ? number(l->lease.pid) : json_null());
 	json_object_set_new(o, "obtained", text(a->backend, sizeof(a->backend)));
@@ -121,11 +131,13 @@ json_t *mdbus_report_line(const struct mdbus_served *b, uint32_t line, bool deta
 		json_t *c = channel_counters(&b->line_channel[line][i]);
 
 		add(sum, c);
+		filled += filled_by_others(b, line, i);
 		if (detail && (dir->channel[i].line_mask >> line & 1u))
 			json_array_append_new(channels, json_pack("{s:s, s:o}", "channel", dir->channel[i].name, "counters", c));
 		else
 			json_decref(c);
 	}
+	set(sum, "filled", filled);
 	json_object_set_new(o, "messages", sum);
 	if (detail)
 		json_object_set_new(o, "channels", channels);

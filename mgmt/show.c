@@ -166,7 +166,7 @@ void mdbus_show_lines(const json_t *answer, bool all)
 {
 	static const char *const malformed[] = { "bad_frame", "bad_fragment", "bad_header", "bad_length", "bad_count", NULL };
 	static const char *const dropped[] = { "nic_dropped", "ring_full", NULL };
-	static const char *const counted[] = { "messages", "won", "duplicates", "line_gaps", "late", NULL };
+	static const char *const counted[] = { "messages", "won", "duplicates", "line_gaps", "filled", "late", NULL };
 	const json_t *list = json_object_get(answer, "lines"), *l;
 	size_t i;
 
@@ -174,7 +174,7 @@ void mdbus_show_lines(const json_t *answer, bool all)
 		all_lines(list);
 		return;
 	}
-	struct mdbus_table *t = mdbus_table_new("BUS LINE STATE PID PACKETS MESSAGES WON DUPLICATES GAPS LATE MALFORMED "
+	struct mdbus_table *t = mdbus_table_new("BUS LINE STATE PID PACKETS MESSAGES WON DUPLICATES GAPS FILLED LATE MALFORMED "
 	                                        "DROPPED LATE-P50-NS LATE-P99-NS SILENT-MS BACKEND");
 
 	json_array_foreach(list, i, l) {
@@ -327,6 +327,7 @@ void mdbus_show_events(const json_t *answer, bool all)
 	size_t i;
 
 	(void)all;
-	json_array_foreach(json_object_get(answer, "events"), i, e)
+	json_array_foreach(json_object_get(answer, "events"), i, e) {
 		mdbus_show_event(e);
+	}
 }
