@@ -101,6 +101,15 @@ $(fuzz_bins): LDFLAGS += -fsanitize=fuzzer
 fuzz: ## run each fuzzer: [SECONDS=60] [FUZZERS="layout arbitrate"]
 	@BUILD='$(BUILD)' CLANG='$(CLANG)' tests/fuzz $(if $(filter command environment,$(origin SECONDS)),$(SECONDS),60) $(FUZZERS)
 
+# Signals to running processes, and seeded cases on them, as many as asked for.
+.PHONY: storm storm-cases
+storm: all ## kill and stop processes of a running bus at random: [KILLS=10000] [SEED=n] [BACKEND=kernel|af_xdp]
+	MDBUS_BIN=$(abspath $(B)/bin) python3 -B tests/storm.py --kills $(or $(KILLS),10000) \
+		$(if $(SEED),--seed $(SEED)) $(if $(BACKEND),--backend $(BACKEND))
+
+storm-cases: all ## seeded arbitration cases on real processes, against a naive reference: [CASES=10000] [SEED=n]
+	MDBUS_BIN=$(abspath $(B)/bin) python3 -B tests/storm_cases.py --cases $(or $(CASES),10000) $(if $(SEED),--seed $(SEED))
+
 print-%: # the value of a variable, for scripts
 	@:$(info $($*))
 
