@@ -264,7 +264,7 @@ static int check_together(struct mdbus_bus *bus, const char *name)
 
 static int receive_all(struct mdbus_bus *bus, int sock, const char *name)
 {
-	struct mdbus_lease_reply r;
+	struct mdbus_lease_reply r = { 0 };
 	int fd[MDBUS_LEASE_FDS], rc;
 
 	do {
@@ -292,8 +292,8 @@ static void give_back(const char *bus_name, uint32_t id)
 	struct mdbus_lease_request q = {
 		.magic = MDBUS_LEASE_MAGIC, .version = MDBUS_LEASE_VERSION, .op = MDBUS_LEASE_RELEASE, .id = id
 	};
-	struct mdbus_lease_reply r;
-	struct mdbus_bus scratch;
+	struct mdbus_lease_reply r = { 0 };
+	struct mdbus_bus scratch = { 0 };
 	int fd[MDBUS_LEASE_FDS];
 	int sock = dial(&scratch);
 

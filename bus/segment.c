@@ -175,7 +175,7 @@ static int place(const struct mdbus_segment_spec *spec, const struct placing *p,
 	size_t size = round_up(spec->size, p->page);
 	enum mdbus_page_kind kind = p->kind;
 	char path[PATH_MAX];
-	void *base;
+	void *base = NULL;
 
 	if (!tmp_path(path, sizeof(path), p->dir, spec->name))
 		return -ENAMETOOLONG;

@@ -72,10 +72,11 @@ int mdbus_segment_publish(const struct mdbus_segment_spec *spec, struct mdbus_ma
 size_t mdbus_segment_footprint(size_t size, bool huge_dir, bool huge_dir_1g, uint32_t *page_kind);
 
 /*
- * Map an existing segment from a descriptor (kept in map->fd on success, left to the caller on failure), check magic, version, layout hash, kind, size
- * against the file's real size, and the bounds of every size and offset in the kind's header, and touch its pages so
- * that the first access does not fault.  writable asks for PROT_WRITE.  Returns 0, or -errno with a reason in err: -EPROTO magic or kind, -EPROTONOSUPPORT version or layout,
- * -EBADMSG a bound.  Any process.
+ * Map an existing segment from a descriptor (kept in map->fd on success, left to the caller on failure), check magic,
+ * version, layout hash, kind, size against the file's real size, and the bounds of every size and offset in the
+ * kind's header, and touch its pages so that the first access does not fault.  writable asks for PROT_WRITE.  Returns 0,
+ * or -errno with a reason in err: -EPROTO magic or kind, -EPROTONOSUPPORT version or layout, -EBADMSG a bound.
+ * Any process.
  */
 int mdbus_segment_attach(int fd, uint32_t kind, bool writable, struct mdbus_mapping *map, char *err, size_t errlen);
 
@@ -92,10 +93,13 @@ int mdbus_segment_check(const void *base, size_t size, uint32_t kind, char *err,
 /* Unmap and close. Harmless on a zeroed mapping whose fd is -1. */
 void mdbus_segment_unmap(struct mdbus_mapping *map);
 
-/* Remove DIR/NAME and the hugetlbfs file it points to, if it does.  0 also when it is not there.  Killed inside: a link to nothing. */
+/*
+ * Remove DIR/NAME and the hugetlbfs file it points to, if it does.  0 also when it is not there.  Killed inside: a link
+ * to nothing.
+ */
 int mdbus_segment_remove(const char *dir, const char *name);
 
-/* Remove what killed creators left (.tmp.*, links to nothing) in dir and huge_dir (may be NULL).  Called by mdbusd when it starts. */
+/* Remove what killed creators left (.tmp.*, links to nothing) in dir and huge_dir (may be NULL).  mdbusd, at its start. */
 void mdbus_segment_sweep(const char *dir, const char *huge_dir);
 
 #endif

@@ -18,6 +18,7 @@
 #include "../bus/segment.h"
 #include "../bus/shape.h"
 #include "daemon.h"
+#include "text.h"
 
 #define MTU_OF_2048 1500 /* larger ones get frames of 4096 */
 
@@ -44,19 +45,15 @@ static int interface_mtu(const char *name)
 
 static int interface_node(const char *name)
 {
-	char path[128];
-	int node = -1;
+	char path[128], text[32];
+	const char *at = text;
+	uint64_t node;
 
-	if (name[0] == '\0')
-		return -1;
 	snprintf(path, sizeof(path), "/sys/class/net/%s/device/numa_node", name);
-	FILE *f = fopen(path, "re");
-
-	if (f && fscanf(f, "%d", &node) != 1)
-		node = -1;
-	if (f)
-		fclose(f);
-	return node;
+	/* the kernel says -1 where it does not know, which is no number here */
+	if (name[0] == '\0' || !mdbus_text_read(path, text, sizeof(text)) || !mdbus_text_number(&at, &node))
+		return -1;
+	return (int)node;
 }
 
 static int cpu_node(int cpu)
@@ -71,8 +68,11 @@ static int cpu_node(int cpu)
 	struct dirent *e;
 
 	while (at && (e = readdir(at))) {
-		if (sscanf(e->d_name, "node%d", &node) == 1)
-			break;
+		const char *number = e->d_name + 4;
+		uint64_t value;
+
+		if (strncmp(e->d_name, "node", 4) == 0 && mdbus_text_number(&number, &value))
+			node = (int)value;
 	}
 	if (at)
 		closedir(at);

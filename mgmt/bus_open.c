@@ -168,14 +168,15 @@ static uint32_t living(const struct mdbus_bus_hdr *h, char *text, size_t size)
 
 	text[0] = '\0';
 	for (uint32_t i = 0; i < h->nline + h->nseat; i++) {
-		const struct mdbus_lease *l = i < h->nline ? &h->line[i].lease : &h->seat[i - h->nline];
+		bool line = i < h->nline;
+		const struct mdbus_lease *l = line ? &h->line[i].lease : &h->seat[i - h->nline];
 		size_t used = strlen(text);
 
 		if (!alive(l))
 			continue;
 		if (n++ < 5)
-			snprintf(text + used, size - used, "%s%s %.31s by pid %u", n > 1 ? ", " : "", i < h->nline ? "line" : "seat",
-			         i < h->nline ? h->line[i].name : l->name, l->pid);
+			snprintf(text + used, size - used, "%s%s %.31s by pid %u", n > 1 ? ", " : "", line ? "line" : "seat",
+			         line ? h->line[i].name : l->name, l->pid);
 	}
 	return n;
 }

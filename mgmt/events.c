@@ -24,9 +24,9 @@ void mdbus_event(struct mdbus_daemon *d, const char *type, const struct mdbus_se
 	va_list ap;
 
 	clock_gettime(CLOCK_REALTIME, &wall);
-	json_t *e = json_pack("{s:I, s:I, s:I, s:s}", "n", (json_int_t)(d->event_count + 1u), "ts_ns",
-	                      (json_int_t)wall.tv_sec * 1000000000 + wall.tv_nsec, "mono_ns", (json_int_t)mdbus_clock_ns(),
-	                      "type", type);
+	uint64_t wall_ns = (uint64_t)wall.tv_sec * 1000000000u + (uint64_t)wall.tv_nsec;
+	json_t *e = json_pack("{s:I, s:I, s:I, s:s}", "n", (json_int_t)(d->event_count + 1u), "ts_ns", (json_int_t)wall_ns,
+	                      "mono_ns", (json_int_t)mdbus_clock_ns(), "type", type);
 
 	if (!e)
 		return;

@@ -9,7 +9,7 @@
  * others have changed meanwhile.
  */
 #include <errno.h>
-#include <fcntl.h>
+#include <inttypes.h>
 #include <linux/magic.h>
 #include <mdbus/hook.h>
 #include <mntent.h>
@@ -22,32 +22,29 @@
 #include <unistd.h>
 #include "daemon.h"
 #include "rundir.h"
+#include "text.h"
 
 static const struct {
 	const char *name, *option;
-	unsigned long kib;
+	uint64_t kib;
 } pages[2] = { { "huge", "pagesize=2M,mode=0700", 2048 }, { "huge1g", "pagesize=1G,mode=0700", 1048576 } };
 
-static bool read_number(uint32_t page, const char *what, unsigned long *value)
+static bool read_number(uint32_t page, const char *what, uint64_t *value)
 {
-	char path[128];
+	char path[128], text[32];
+	const char *at = text;
 
-	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%lukB/%s", pages[page].kib, what);
-	FILE *f = fopen(path, "re");
-	bool ok = f && fscanf(f, "%lu", value) == 1;
-
-	if (f)
-		fclose(f);
-	return ok;
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%" PRIu64 "kB/%s", pages[page].kib, what);
+	return mdbus_text_read(path, text, sizeof(text)) && mdbus_text_number(&at, value);
 }
 
-static bool write_nr(uint32_t page, unsigned long value)
+static bool write_nr(uint32_t page, uint64_t value)
 {
 	char path[128];
 
-	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%lukB/nr_hugepages", pages[page].kib);
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%" PRIu64 "kB/nr_hugepages", pages[page].kib);
 	FILE *f = fopen(path, "we");
-	bool ok = f && fprintf(f, "%lu\n", value) > 0;
+	bool ok = f && fprintf(f, "%" PRIu64 "\n", value) > 0;
 
 	if (f && fclose(f) != 0)
 		ok = false;
@@ -58,7 +55,7 @@ static bool is_hugetlbfs(const char *path, uint32_t page)
 {
 	struct statfs fs;
 
-	return statfs(path, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC && (unsigned long)fs.f_bsize == pages[page].kib * 1024;
+	return statfs(path, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC && (uint64_t)fs.f_bsize == pages[page].kib * 1024;
 }
 
 static bool mount_own(struct mdbus_daemon *d, uint32_t page, bool may_mount)
@@ -104,7 +101,7 @@ void mdbus_huge_open(struct mdbus_daemon *d, uint32_t policy)
 {
 	for (uint32_t page = 0; page < 2; page++) {
 		bool wanted = policy != MDBUS_CONFIG_PAGES_NEVER && (page == 0 || policy == MDBUS_CONFIG_PAGES_1G);
-		unsigned long nr;
+		uint64_t nr;
 
 		/* directories that are there already are looked at in any case: they may hold what a former mdbusd left */
 		if (read_number(page, "nr_hugepages", &nr) && !mount_own(d, page, wanted))
@@ -122,24 +119,23 @@ static void record_path(const struct mdbus_daemon *d, char *path, size_t size)
  * half done sees from nr_hugepages how far it got.
  */
 struct record {
-	unsigned long added, from, to;
+	uint64_t added, from, to;
 };
 
 static void read_record(const struct mdbus_daemon *d, struct record r[2])
 {
-	char path[MDBUS_RUN_PATH_MAX + 16];
+	char path[MDBUS_RUN_PATH_MAX + 16], text[256] = "";
+	const char *at = text;
 
 	record_path(d, path, sizeof(path));
-	FILE *f = fopen(path, "re");
-
-	memset(r, 0, 2 * sizeof(r[0]));
-	if (f && fscanf(f, "2M +%lu %lu %lu 1G +%lu %lu %lu", &r[0].added, &r[0].from, &r[0].to, &r[1].added, &r[1].from,
-	                &r[1].to) != 6)
-		memset(r, 0, 2 * sizeof(r[0]));
-	if (f)
-		fclose(f);
+	mdbus_text_read(path, text, sizeof(text));
 	for (uint32_t page = 0; page < 2; page++) {
-		unsigned long nr;
+		uint64_t nr;
+
+		r[page] = (struct record){ 0 };
+		if (!mdbus_text_skip_word(&at) || !mdbus_text_number(&at, &r[page].added) ||
+		    !mdbus_text_number(&at, &r[page].from) || !mdbus_text_number(&at, &r[page].to))
+			r[page] = (struct record){ 0 };
 
 		if (r[page].from < r[page].to && read_number(page, "nr_hugepages", &nr) && nr > r[page].from)
 			r[page].added += (nr < r[page].to ? nr : r[page].to) - r[page].from;
@@ -157,21 +153,23 @@ static bool write_record(const struct mdbus_daemon *d, const struct record r[2])
 
 	if (!f)
 		return false;
-	bool ok = fprintf(f, "2M +%lu %lu %lu\n1G +%lu %lu %lu\n", r[0].added, r[0].from, r[0].to, r[1].added, r[1].from,
-	                  r[1].to) > 0;
+	bool ok = true;
 
+	for (uint32_t page = 0; page < 2; page++)
+		ok = ok && fprintf(f, "%s %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", page == 0 ? "2M" : "1G", r[page].added,
+		                   r[page].from, r[page].to) > 0;
 	return fclose(f) == 0 && ok && rename(tmp, path) == 0;
 }
 
 void mdbus_huge_reserve(struct mdbus_daemon *d, uint32_t page, uint64_t bytes)
 {
-	unsigned long nr, unused, reserved, need = (unsigned long)(bytes / 1024u / pages[page].kib);
+	uint64_t nr, unused, reserved, need = bytes / 1024u / pages[page].kib;
 	struct record r[2];
 
 	if (need == 0 || d->huge[page][0] == '\0' || !read_number(page, "nr_hugepages", &nr) ||
 	    !read_number(page, "free_hugepages", &unused) || !read_number(page, "resv_hugepages", &reserved))
 		return;
-	unsigned long room = unused > reserved ? unused - reserved : 0, got = nr;
+	uint64_t room = unused > reserved ? unused - reserved : 0, got = nr;
 
 	if (room >= need || geteuid() != 0)
 		return;
@@ -184,8 +182,8 @@ void mdbus_huge_reserve(struct mdbus_daemon *d, uint32_t page, uint64_t bytes)
 	write_nr(page, r[page].to);
 	MDBUS_HOOK("huge.raised");
 	if (read_number(page, "nr_hugepages", &got) && got < r[page].to)
-		mdbus_say("%lu huge pages of %lu KiB wanted, %lu obtained: memory is too short or too fragmented",
-		          r[page].to - nr, pages[page].kib, got > nr ? got - nr : 0ul);
+		mdbus_say("%" PRIu64 " huge pages of %" PRIu64 " KiB wanted, %" PRIu64 " obtained: memory is too short or too "
+		          "fragmented", r[page].to - nr, pages[page].kib, got > nr ? got - nr : 0);
 	read_record(d, r);
 	write_record(d, r);
 }
@@ -194,7 +192,7 @@ void mdbus_huge_close(struct mdbus_daemon *d)
 {
 	char path[MDBUS_RUN_PATH_MAX + 16];
 	struct record r[2];
-	unsigned long nr;
+	uint64_t nr;
 
 	for (uint32_t page = 0; page < 2; page++) {
 		snprintf(path, sizeof(path), "%s/%s", d->run, pages[page].name);

@@ -182,9 +182,11 @@ static struct mdbus_holder *free_line(struct mdbus_daemon *d, struct mdbus_serve
 		return h;
 	}
 	if (mdbus_process_start((pid_t)l->pid, &start, &exiting) == 0 && exiting)
-		mdbus_lease_refuse(d, r, -EAGAIN, "line %s of bus %s: its last process, pid %u, is just ending", q->name, q->bus, l->pid);
+		mdbus_lease_refuse(d, r, -EAGAIN, "line %s of bus %s: its last process, pid %u, is just ending", q->name,
+		                   q->bus, l->pid);
 	else
-		mdbus_lease_refuse(d, r, -EBUSY, "line %s of bus %s is taken by pid %u: stop that process first", q->name, q->bus, l->pid);
+		mdbus_lease_refuse(d, r, -EBUSY, "line %s of bus %s is taken by pid %u: stop that process first", q->name,
+		                   q->bus, l->pid);
 	return NULL;
 }
 

@@ -63,8 +63,9 @@ static int ask(size_t c, const struct options *o)
 	if (!a)
 		return 1;
 	if (o->json && events) {
-		json_array_foreach(json_object_get(a, "events"), i, e)
+		json_array_foreach(json_object_get(a, "events"), i, e) {
 			dump(e, JSON_COMPACT);
+		}
 	} else if (o->json) {
 		dump(a, JSON_INDENT(2));
 	} else {

@@ -7,7 +7,6 @@
  */
 #include "process.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "text.h"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -24,29 +24,26 @@
 int mdbus_process_start(pid_t pid, uint64_t *start, bool *exiting)
 {
 	char path[32], text[1024];
+	uint64_t flags = 0;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
+	if (!mdbus_text_read(path, text, sizeof(text)))
 		return -ESRCH;
-	ssize_t n = read(fd, text, sizeof(text) - 1u);
+	const char *at = strrchr(text, ')'); /* the name before it may hold anything */
 
-	close(fd);
-	if (n <= 0)
+	if (!at || at[1] != ' ')
 		return -ESRCH;
-	text[n] = '\0';
-	char *at = strrchr(text, ')'); /* the name before it may hold anything */
-	unsigned flags;
-	unsigned long long ticks;
-	char state;
+	at += 2;
+	char state = *at;
 
-	if (!at || sscanf(at + 1, " %c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state,
-	                  &flags, &ticks) != 3)
-		return -ESRCH;
-	*start = ticks;
+	for (int field = 3; field < 22; field++) {
+		const char *word = at;
+
+		if (!mdbus_text_skip_word(&at) || (field == 9 && !mdbus_text_number(&word, &flags)))
+			return -ESRCH;
+	}
 	*exiting = state == 'Z' || state == 'X' || (flags & PF_EXITING) != 0;
-	return 0;
+	return mdbus_text_number(&at, start) ? 0 : -ESRCH;
 }
 
 bool mdbus_process_ended(int pidfd)

@@ -78,8 +78,8 @@ static int take_lock(struct mdbus_daemon *d)
 			int rc = errno == EWOULDBLOCK ? -EBUSY : -errno;
 
 			if (rc == -EBUSY && read(d->lock_fd, text, sizeof(text) - 1u) >= 0)
-				mdbus_say("another mdbusd (pid %d) runs in %s: there is one a host; stop it, or set MDBUS_RUN_DIR",
-				          atoi(text), d->run);
+				mdbus_say("another mdbusd (pid %.*s) runs in %s: there is one a host; stop it, or set "
+				          "MDBUS_RUN_DIR", (int)strspn(text, "0123456789"), text, d->run);
 			close(d->lock_fd);
 			d->lock_fd = -1;
 			return rc;

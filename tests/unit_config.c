@@ -64,8 +64,11 @@ static void bad(unsigned line, const char *says, const char *text)
 #define LINE_A    "{ name = \"A\"; backend = \"kernel\"; }"
 #define CHANNEL_C "{ name = \"c\"; layout = \"moldudp64\"; flows = { A = \"239.0.0.1:1000\"; }; }"
 #define LINE(members)    FILE_OF("", "{ name = \"A\"; backend = \"kernel\"; " members " }", CHANNEL_C)
-#define CHANNEL(members) FILE_OF("", LINE_A, "{ name = \"c\"; layout = \"moldudp64\"; flows = { A = \"239.0.0.1:1000\"; }; " members " }")
-#define FLOW(flow)       FILE_OF("", LINE_A, "{ name = \"c\"; layout = \"cboe_pitch\"; flows = { " flow " }; }")
+#define CH(name, layout, flow, members) \
+	"{ name = \"" name "\"; layout = \"" layout "\"; flows = { " flow " }; " members " }"
+#define TO_A             "A = \"1.2.3.4:5\";"
+#define CHANNEL(members) FILE_OF("", LINE_A, CH("c", "moldudp64", "A = \"239.0.0.1:1000\";", members))
+#define FLOW(flow)       FILE_OF("", LINE_A, CH("c", "cboe_pitch", flow, ""))
 
 static void test_defaults(void)
 {
@@ -149,11 +152,12 @@ static void test_values(void)
 	bad(5, "timed: must be true or false", CHANNEL("timed = 1;"));
 	bad(5, "key_window: only for a channel with ordered = false", CHANNEL("key_window = 128;"));
 	bad(5, "ordered = false: layout moldudp64", CHANNEL("ordered = false;"));
-	bad(5, "channel 1 has this name", FILE_OF("", LINE_A, CHANNEL_C ", { name = \"c\"; layout = \"optiq\"; flows = { A = \"1.2.3.4:5\"; }; }"));
-	bad(5, "did you mean moldudp64?", FILE_OF("", LINE_A, "{ name = \"c\"; layout = \"moldudp46\"; flows = { A = \"1.2.3.4:5\"; }; }"));
+	bad(5, "channel 1 has this name", FILE_OF("", LINE_A, CHANNEL_C ", " CH("c", "optiq", TO_A, "")));
+	bad(5, "did you mean moldudp64?", FILE_OF("", LINE_A, CH("c", "moldudp46", TO_A, "")));
 	bad(5, "layout is missing", FILE_OF("", LINE_A, "{ name = \"c\"; flows = { A = \"1.2.3.4:5\"; }; }"));
-	bad(5, "has no sequence numbers", FILE_OF("", LINE_A, "{ name = \"c\"; layout = \"optiq_key\"; ordered = true; flows = { A = \"1.2.3.4:5\"; }; }"));
-	bad(1, "seats = 257: must be from 1 to 256", "buses = ( { name = \"b\"; seats = 257; lines = ( " LINE_A " ); channels = ( " CHANNEL_C " ); } );");
+	bad(5, "has no sequence numbers", FILE_OF("", LINE_A, CH("c", "optiq_key", TO_A, "ordered = true;")));
+	bad(1, "seats = 257: must be from 1 to 256", 
+	    "buses = ( { name = \"b\"; seats = 257; lines = ( " LINE_A " ); channels = ( " CHANNEL_C " ); } );");
 	bad(1, "no such group on this host", FILE_OF("groups = { subscriber = \"no-such-group-here\"; }; ", LINE_A, CHANNEL_C));
 	bad(1, "hugepages = \"2G\": must be one of", FILE_OF("hugepages = \"2G\"; ", LINE_A, CHANNEL_C));
 }
@@ -173,8 +177,10 @@ static void test_flows(void)
 	bad(5, "two hex digits each", FLOW("A = { to = \"1.2.3.4:5\"; key = \"0\"; };"));
 	bad(5, "key: 2 bytes, but the key of layout cboe_pitch has 1", FLOW("A = { to = \"1.2.3.4:5\"; key = \"0b0c\"; };"));
 	bad(5, "unknown key kye, did you mean key?", FLOW("A = { to = \"1.2.3.4:5\"; kye = \"0b\"; };"));
-	bad(5, "layout optiq has no key fields", FILE_OF("", LINE_A, "{ name = \"c\"; layout = \"optiq\"; flows = { A = { to = \"1.2.3.4:5\"; key = \"0b\"; }; }; }"));
-#define TWO(a, b) FILE_OF("", LINE_A, "{ name = \"c\"; layout = \"cboe_pitch\"; flows = { A = { to = \"1.2.3.4:5\"; " a " }; }; }, { name = \"d\"; layout = \"cboe_pitch\"; flows = { A = { to = \"1.2.3.4:5\"; " b " }; }; }")
+	bad(5, "layout optiq has no key fields", 
+	    FILE_OF("", LINE_A, CH("c", "optiq", "A = { to = \"1.2.3.4:5\"; key = \"0b\"; };", "")));
+#define KEYED(key) "A = { to = \"1.2.3.4:5\"; " key " };"
+#define TWO(a, b)  FILE_OF("", LINE_A, CH("c", "cboe_pitch", KEYED(a), "") ", " CH("d", "cboe_pitch", KEYED(b), ""))
 	good(TWO("key = \"01\";", "key = \"02\";"));
 	bad(5, "channel c of this line has the same address and port", TWO("key = \"01\";", "key = \"01\";"));
 	bad(5, "channel c of this line has the same address and port", TWO("", "key = \"01\";"));
@@ -203,7 +209,8 @@ static void test_queues(void)
 /* A line that is another queue of a line: of its group, with its flows unless it names others. */
 static void test_part_of(void)
 {
-#define PART(name, queue, of) "{ name = \"" name "\"; backend = \"af_xdp\"; interface = \"eth9\"; queue = " queue "; part_of = \"" of "\"; }"
+#define PART(name, queue, of) \
+	"{ name = \"" name "\"; backend = \"af_xdp\"; interface = \"eth9\"; queue = " queue "; part_of = \"" of "\"; }"
 #define FLOWS(name, flows) "{ name = \"" name "\"; layout = \"moldudp64\"; flows = { " flows " }; }"
 	const struct mdbus_config_bus *b = &config.bus[0];
 
@@ -243,7 +250,8 @@ static void test_all_at_once(void)
 {
 	int rc;
 	char *m = load("buss = 1;\nbuses = ( { name = \"b\";\nlines = ( { name = \"A\"; backend = \"kernel\"; batch = 0; } );\n"
-	               "channels = ( { name = \"c\"; layout = \"moldudp64\"; depth = 3;\n flows = { Z = \"1.2.3.4:5\"; }; } ); } );\n",
+	               "channels = ( { name = \"c\"; layout = \"moldudp64\"; depth = 3;\n"
+	               " flows = { Z = \"1.2.3.4:5\"; }; } ); } );\n",
 	               &rc);
 	const char *const says[] = { ":1: unknown key buss, did you mean buses?", ":3: bus b, line A: batch = 0",
 		                     ":4: bus b, channel c: depth = 3", ":5: bus b, channel c: flows: there is no line Z" };
@@ -274,7 +282,7 @@ static void test_files(void)
 
 	CHECK(f && fputs("{ \"mine\": { \"e\": \"be\", \"hdr\": 8, \"unit\": \"pkt\", \"seq\": [\"h\", 0, 8] } }", f) >= 0);
 	fclose(f);
-#define MINE(name) FILE_OF("layouts = \"l.json\"; ", LINE_A, "{ name = \"c\"; layout = \"" name "\"; flows = { A = \"1.2.3.4:5\"; }; }")
+#define MINE(name) FILE_OF("layouts = \"l.json\"; ", LINE_A, CH("c", name, TO_A, ""))
 	good(MINE("mine"));
 	CHECK(config.bus[0].channel[0].layout.hdr == 8 && config.bus[0].channel[0].layout.big_endian == 1);
 	good(MINE("moldudp64"));
