@@ -48,7 +48,7 @@ static bool fits(const struct mdbus_channel *c, const struct mdbus_gen *g, uint6
 	if (g->session != mdbus_gen_session(session) || first < g->first_seq || next - g->first_seq > POS_MASK - g->base)
 		return false;
 	if (mdbus_gen_get(c->ring.hdr, g->gen + 1, &after))
-		return end <= after.base;
+		return end < after.base;
 	return end <= (c->resolver.head > g->base ? c->resolver.head : g->base) + c->desc.window;
 }
 
@@ -75,7 +75,7 @@ static void move_to(struct mdbus_channel *c, const struct mdbus_gen *g, uint64_t
 	c->reset_hint = false;
 	c->stranded = 0;
 	c->gen_hint = mdbus_load_acquire(&c->ring.hdr->gen);
-	c->limit = mdbus_gen_get(c->ring.hdr, g->gen + 1, &next) ? next.base : POS_MASK;
+	c->limit = mdbus_gen_get(c->ring.hdr, g->gen + 1, &next) ? next.base - 1u : POS_MASK;
 	__builtin_memcpy(c->mine->session[g->gen % 4u], c->name, sizeof(c->name));
 	MDBUS_HOOK("move.before");
 	mdbus_channel_progress(c);
@@ -87,6 +87,7 @@ static void move_to(struct mdbus_channel *c, const struct mdbus_gen *g, uint64_t
 static uint64_t fresh_base(const struct mdbus_channel *c)
 {
 	uint64_t base = c->resolver.head > c->desc.depth ? c->resolver.head : c->desc.depth;
+	struct mdbus_gen newest;
 
 	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
 		const struct mdbus_arena_hdr *a = c->bus->arena[k].base;
@@ -99,7 +100,15 @@ static uint64_t fresh_base(const struct mdbus_channel *c)
 
 		if (at > base)
 			base = at;
+		for (uint32_t i = 0; i < 4u; i++) { /* this line may have gone back to an older one since */
+			uint64_t was = mdbus_load_relaxed(&lc->left[i]) & POS_MASK;
+
+			if (was > base)
+				base = was;
+		}
 	}
+	if (mdbus_gen_get(c->ring.hdr, mdbus_gen_newest(c->ring.hdr), &newest) && newest.base > base)
+		base = newest.base;
 	return base + c->desc.depth / 8u;
 }
 
@@ -114,7 +123,7 @@ static bool open_next(struct mdbus_channel *c, uint64_t session, uint64_t first,
 		.session = mdbus_gen_session(session),
 	};
 
-	if (jump) {
+	if (jump && newest == c->gen.gen) { /* else another session came between: this is not its continuation */
 		g.flags = MDBUS_GEN_JUMPED;
 		g.first_seq -= first - c->next_seq < room ? first - c->next_seq : room;
 	} else if (first > 1 && first <= room + 1u) {
@@ -306,7 +315,7 @@ static enum mdbus_decode_error publish_previous(struct mdbus_channel *c, const s
 		return err;
 	c->gen = c->prev;
 	c->next_seq = UINT64_MAX; /* nothing of it is progress */
-	c->limit = mdbus_gen_get(c->ring.hdr, c->prev.gen + 1, &next) ? next.base : c->prev.base;
+	c->limit = mdbus_gen_get(c->ring.hdr, c->prev.gen + 1, &next) ? next.base - 1u : c->prev.base;
 	err = mdbus_channel_publish(c, p, d, now_ns);
 	c->gen = gen;
 	c->next_seq = next_seq;

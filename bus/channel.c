@@ -210,7 +210,7 @@ static void look_for_limit(struct mdbus_channel *c)
 	struct mdbus_gen next;
 
 	c->gen_hint = mdbus_load_acquire(&c->ring.hdr->gen);
-	c->limit = mdbus_gen_get(c->ring.hdr, c->gen.gen + 1, &next) ? next.base : POS_MASK;
+	c->limit = mdbus_gen_get(c->ring.hdr, c->gen.gen + 1, &next) ? next.base - 1u : POS_MASK;
 }
 
 static void count_event(struct mdbus_channel *c, const struct mdbus_packet *d)

@@ -69,7 +69,7 @@ struct mdbus_channel {
 	uint64_t prev_session;
 	uint64_t next_seq;    /* number after the newest one seen */
 	struct mdbus_seen seen; /* of the numbers before next_seq */
-	uint64_t limit;       /* positions of this generation end here: base of the next one, or the end of all */
+	uint64_t limit;       /* positions of this generation end here: one before the next one's base, or the end of all */
 	uint64_t gen_hint;    /* ring's newest generation when limit was looked up */
 	uint32_t stranded;    /* messages in a row that were all too late */
 	bool recovery;        /* fills holes that other lines leave, and nothing else (fill.c) */

@@ -26,7 +26,7 @@ enum mdbus_decode_error mdbus_fill_packet(struct mdbus_channel *c, const struct 
 		mdbus_count(&c->mine->count.late, d->count);
 		return MDBUS_DECODE_OK;
 	}
-	c->limit = mdbus_gen_get(c->ring.hdr, c->gen.gen + 1, &next) ? next.base : MDBUS_POS_MAX;
+	c->limit = mdbus_gen_get(c->ring.hdr, c->gen.gen + 1, &next) ? next.base - 1u : MDBUS_POS_MAX;
 	c->next_seq = UINT64_MAX; /* nothing of it is progress */
 	err = mdbus_channel_publish(c, p, d, now_ns);
 	c->stranded = 0;

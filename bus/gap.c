@@ -134,6 +134,7 @@ static uint64_t known_end(const struct mdbus_resolver *v, bool *left)
 {
 	uint64_t end = v->gen.base;
 	uint32_t gone = 0, here = 0; /* groups */
+	struct mdbus_gen next;
 
 	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
 		const struct mdbus_line_channel *c = v->line_mask >> k & 1u ? line_channel(v, k) : NULL;
@@ -156,6 +157,9 @@ static uint64_t known_end(const struct mdbus_resolver *v, bool *left)
 			end = at;
 	}
 	*left = (here & ~gone) == 0;
+	/* a line may have seen more than there was room for: the last place before the next generation is the end record's */
+	if (mdbus_gen_get(v->ring.hdr, v->gen.gen + 1, &next) && end >= next.base)
+		end = next.base - 1u;
 	return end;
 }
 
