@@ -265,7 +265,7 @@ static int check_together(struct mdbus_bus *bus, const char *name)
 static int receive_all(struct mdbus_bus *bus, int sock, const char *name)
 {
 	struct mdbus_lease_reply r = { 0 };
-	int fd[MDBUS_LEASE_FDS], rc;
+	int fd[MDBUS_LEASE_FDS] = { 0 }, rc;
 
 	do {
 		rc = receive(bus, sock, &r, fd);
@@ -294,7 +294,7 @@ static void give_back(const char *bus_name, uint32_t id)
 	};
 	struct mdbus_lease_reply r = { 0 };
 	struct mdbus_bus scratch = { 0 };
-	int fd[MDBUS_LEASE_FDS];
+	int fd[MDBUS_LEASE_FDS] = { 0 };
 	int sock = dial(&scratch);
 
 	if (sock < 0)

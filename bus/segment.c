@@ -185,7 +185,7 @@ static int place(const struct mdbus_segment_spec *spec, const struct placing *p,
 		return fd;
 	int rc = fill(spec, fd, size, &kind, &base);
 
-	if (rc < 0) {
+	if (rc < 0 || !base) {
 		close(fd);
 		unlink(path); /* before anything else: a failed fallocate keeps its pages until then */
 		return rc;

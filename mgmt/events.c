@@ -25,7 +25,7 @@ void mdbus_event(struct mdbus_daemon *d, const char *type, const struct mdbus_se
 
 	clock_gettime(CLOCK_REALTIME, &wall);
 	uint64_t wall_ns = (uint64_t)wall.tv_sec * 1000000000u + (uint64_t)wall.tv_nsec;
-	json_t *e = json_pack("{s:I, s:I, s:I, s:s}", "n", (json_int_t)(d->event_count + 1u), "ts_ns", (json_int_t)wall_ns,
+	json_t *e = json_pack("{s:I, s:I, s:I, s:s}", "n", (json_int_t)d->event_count + 1, "ts_ns", (json_int_t)wall_ns,
 	                      "mono_ns", (json_int_t)mdbus_clock_ns(), "type", type);
 
 	if (!e)
