@@ -73,7 +73,7 @@ static const struct config_key line_keys[] = {
 	{ "cpu", CONFIG_NUMBER, AT(struct mdbus_line_desc, cpu), -1, 4095, 0, NULL },
 	{ "numa", CONFIG_NUMBER, AT(struct mdbus_line_desc, numa), -1, 1023, 0, NULL },
 	{ "batch", CONFIG_NUMBER, AT(struct mdbus_line_desc, batch), 1, 1024, 0, NULL },
-	{ "frames", CONFIG_NUMBER, AT(struct mdbus_line_desc, frames), 64, 1 << 24, 0, NULL },
+	{ "frames", CONFIG_NUMBER, AT(struct mdbus_line_desc, frames), 64, 1 << 23, 0, NULL },
 	{ "frame_size", CONFIG_POWER, AT(struct mdbus_line_desc, frame_size), 2048, 4096, 0, NULL },
 	{ "rx_ring", CONFIG_POWER, AT(struct mdbus_line_desc, rx_ring), 16, 1 << 20, 0, NULL },
 	{ "fill_ring", CONFIG_POWER, AT(struct mdbus_line_desc, fill_ring), 16, 1 << 20, 0, NULL },

@@ -258,6 +258,8 @@ static void produce(void)
 	}
 	for (uint64_t pos = 1; pos < way->end; pos++) {
 		keep_near(pos);
+		if (pos % MDBUS_OWN_BATCH == 0)
+			mdbus_ring_own(&bed.line[self], pos, MDBUS_OWN_BATCH);
 		publish(pos);
 		mdbus_store_release(&shared->process[self].next, pos + 1u);
 		for (uint32_t r = bed_random(&seed), i = r & 127u ? 0 : r >> 24; i > 0; i--)

@@ -125,6 +125,8 @@ static void produce(void)
 		uint32_t len = length(pos);
 
 		keep_near(pos);
+		if (pos % MDBUS_OWN_BATCH == 0)
+			mdbus_ring_own(&bed.line[0], pos, MDBUS_OWN_BATCH);
 		if (used[i] != 0) {
 			current = used[i];
 			mine->expired += mdbus_ring_expire(&bed.line[0], used[i], 1, off);

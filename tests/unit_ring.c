@@ -117,10 +117,11 @@ static void test_stamps(void)
 		BED_CHECK(mdbus_stamp_is(s, pos[i], 0xff) && mdbus_stamp_is(s, pos[i], 0x2ff), "gen is its low byte");
 		BED_CHECK(!mdbus_stamp_is(s, pos[i], 0xfe) && !mdbus_stamp_is(s, pos[i] ^ 1u, 0xff), "another record");
 	}
-	uint64_t r = mdbus_ref_make((UINT64_C(1) << 40) - 1u, 65535, 7, 9);
+	uint64_t r = mdbus_ref_make(MDBUS_REF_OFF_MAX, 65535, 7, MDBUS_REF_RETRANS);
 
-	BED_CHECK(mdbus_ref_off(r) == (UINT64_C(1) << 40) - 1u && mdbus_ref_len(r) == 65535, "ref %lx", (unsigned long)r);
-	BED_CHECK(mdbus_ref_line(r) == 7 && mdbus_ref_flags(r) == 9, "ref %lx", (unsigned long)r);
+	BED_CHECK(mdbus_ref_off(r) == MDBUS_REF_OFF_MAX && mdbus_ref_len(r) == 65535, "ref %lx", (unsigned long)r);
+	BED_CHECK(mdbus_ref_line(r) == 7 && mdbus_ref_flags(r) == MDBUS_REF_RETRANS, "ref %lx", (unsigned long)r);
+	BED_CHECK(r >> 56 == 0, "the byte that mdbus_ring_own writes");
 }
 
 static void test_older(void)
@@ -486,7 +487,7 @@ static void test_impossible_places(void)
 	BED_CHECK(mdbus_ring_bytes(r, slot, ref, mdbus_ref_make(1000, 24, 0, 0), arena, 1024) == arena + 1000, "the end");
 	BED_CHECK(!mdbus_ring_bytes(r, slot, ref, mdbus_ref_make(1000, 25, 0, 0), arena, 1024), "over the end");
 	BED_CHECK(!mdbus_ring_bytes(r, slot, ref, mdbus_ref_make(1025, 0, 0, 0), arena, 1024), "behind the end");
-	BED_CHECK(!mdbus_ring_bytes(r, slot, ref, mdbus_ref_make((UINT64_C(1) << 40) - 1u, 65535, 0, 0), arena, 1024), "far");
+	BED_CHECK(!mdbus_ring_bytes(r, slot, ref, mdbus_ref_make(MDBUS_REF_OFF_MAX, 65535, 0, 0), arena, 1024), "far");
 	BED_CHECK(!mdbus_ring_bytes(r, slot, ref, mdbus_ref_make(0, 1, 0, 0), NULL, 0), "an arena that is not mapped");
 	BED_CHECK(mdbus_ring_bytes(r, slot, in, mdbus_ref_make(0, r->inline_max, 0, 0), NULL, 0) != NULL, "a full slot");
 	BED_CHECK(!mdbus_ring_bytes(r, slot, in, mdbus_ref_make(0, r->inline_max + 1u, 0, 0), arena, 1024), "over the slot");
@@ -504,6 +505,26 @@ static void test_generations(void)
 	BED_CHECK(bed_read(&bed, DEPTH, 256, &got, NULL, NULL) == BED_WHOLE && bed_good(&got, DEPTH), "but of 256");
 	BED_CHECK(publish_gen(0, DEPTH, 257, 0, 200) == MDBUS_PUBLISH_REF, "by reference too");
 	BED_CHECK(mdbus_ring_mark(&bed.line[1], DEPTH, 258, MDBUS_KIND_RESET, 1), "and a mark");
+}
+
+/* Taking slots for writing changes no bit of them, whatever they hold. */
+static void test_own(void)
+{
+	static uint8_t before[2][DEPTH * 64u];
+
+	begin(64, true);
+	for (uint64_t pos = 1; pos <= DEPTH; pos++)
+		publish(0, pos, pos % 2u ? 20 : 2000);
+	mdbus_ring_mark(&bed.line[1], DEPTH + 1u, GEN, MDBUS_KIND_GAP, MDBUS_SEQ_MAX);
+	leave_writing(DEPTH + 2u, 1);
+	mdbus_ring_expire(&bed.line[0], 4, GEN, 4u * 2048u);
+	for (unsigned i = 0; i < 3; i++) {
+		memcpy(before[0], bed.line[0].slots, sizeof(before[0]));
+		mdbus_ring_own(&bed.line[1], DEPTH * i, DEPTH);
+		memcpy(before[1], bed.line[0].slots, sizeof(before[1]));
+		BED_CHECK(memcmp(before[0], before[1], sizeof(before[0])) == 0, "lap %u", i);
+	}
+	BED_CHECK(publish(1, DEPTH + 3u, 20) == MDBUS_PUBLISH_INLINE && take(DEPTH + 3u) == BED_WHOLE, "then published");
 }
 
 /* ---- one line ------------------------------------------------------------------------------------------------- */
@@ -555,6 +576,7 @@ int main(void)
 	test_slow_reader();
 	test_impossible_places();
 	test_generations();
+	test_own();
 	test_single();
 	puts("unit_ring: ok");
 	return 0;

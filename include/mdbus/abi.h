@@ -71,7 +71,7 @@ struct mdbus_segment_hdr {
  * `writing` (W): the winner `line` is copying the bytes inline.  `tainted` (T): line `line`, stopped inside such a
  * copy a lap ago, may still scribble over the inline bytes, so this record is by reference only.
  *
- * ref:   off:40 | len:16 | line:4 | flags:4     where the bytes lie: offset in that line's arena, length in bytes.
+ * ref:   0:8 | off:36 | len:16 | line:3 | flags:1     where the bytes lie: offset in that line's arena, length in bytes.
  * For GAP: the number of sequence numbers lost; for RESET: the generation that follows.
  */
 enum mdbus_kind {
