@@ -197,7 +197,7 @@ static bool may_be_recovered(const struct mdbus_resolver *v)
 /* Note when `end` was reached, at most eight times per timeout. */
 static void checkpoint(struct mdbus_resolver *v, uint64_t now, uint64_t end)
 {
-	if (v->checkpoint_ns != 0 && now - v->checkpoint_ns < v->timeout_ns / 8u)
+	if (v->checkpoint_ns != 0 && now < v->checkpoint_ns + v->timeout_ns / 8u)
 		return;
 	v->checkpoint_ns = now;
 	v->checkpoint[v->ncheckpoint % MDBUS_CHECKPOINTS].ns = now;
@@ -216,7 +216,7 @@ static uint64_t passed_for(const struct mdbus_resolver *v, uint64_t now, uint64_
 		(void)now, (void)age;
 		if (v->checkpoint[i].pos > pos)
 #else
-		if (now - v->checkpoint[i].ns >= age && v->checkpoint[i].pos > pos)
+		if (now >= v->checkpoint[i].ns + age && v->checkpoint[i].pos > pos)
 #endif
 			pos = v->checkpoint[i].pos;
 	}
