@@ -6,8 +6,9 @@
  * packet in them, and are handed on as they are: from the wire to the reader nothing is copied here.  The kernel leaves
  * 256 bytes free before each packet, which is where a frame's meta data (MDBUS_FRAME_META) lives.
  *
- * What belongs to the process, and ends with it: the socket, its place in the program's map, the link that holds the
- * program, the group memberships.  A process killed here leaves an interface as it was before, and frames that the
+ * What belongs to the process, and ends with it: the socket, its place in the program's map, its hold on the link of the
+ * program (the processes of other queues of the interface hold it too), the group memberships.  A process killed
+ * here leaves its queue to the kernel, with the last one the interface is as it was before, and frames are left that the
  * rings tell its successor about.  The queue itself comes back some milliseconds later, so taking it is retried.
  *
  * The driver is asked for the best it has (native program, zero-copy) and what was obtained is written to
@@ -33,7 +34,7 @@
 #define PACKET_HEADROOM 256u /* the kernel's XDP_PACKET_HEADROOM: a packet starts here in its frame */
 #define VLAN_HEADER     4u
 #define COMPLETION_RING 64u /* must exist; nothing is sent */
-#define DEFAULT_RING    4096u
+#define DEFAULT_RING    8192u
 #define RETRY_NS        UINT64_C(3000000000) /* 15 ms will do on an idle host, more than 1 s was seen on a busy one */
 #define RETRY_US_MIN    2000u
 #define RETRY_US_MAX    32000u
@@ -395,7 +396,7 @@ static struct xdp_line *set_up(struct mdbus_backend_env *env)
 
 	if (!x)
 		return NULL;
-	x->prog.link = -1;
+	mdbus_xdp_prog_init(&x->prog);
 	x->pool = env->pool;
 	x->frames = env->frames;
 	x->arena = env->arena;
@@ -413,12 +414,9 @@ static struct xdp_line *set_up(struct mdbus_backend_env *env)
 static int start(struct xdp_line *x, struct mdbus_backend_env *env)
 {
 	uint64_t deadline = mdbus_clock_ns() + RETRY_NS;
-	int rc = mdbus_xdp_prog_load(&x->prog, env->line->queue, env->flows, env->nflow, env->error,
-	                             sizeof(env->error));
+	int rc = mdbus_xdp_prog_attach(&x->prog, env->line->interface, x->ifindex, env->line->xdp_mode, deadline,
+	                               env->error, sizeof(env->error));
 
-	if (rc == 0)
-		rc = mdbus_xdp_prog_attach(&x->prog, env->line->interface, x->ifindex, env->line->xdp_mode, deadline,
-		                           env->error, sizeof(env->error));
 	if (rc)
 		return rc;
 	rc = take_queue(x);
@@ -432,9 +430,10 @@ static int start(struct xdp_line *x, struct mdbus_backend_env *env)
 	rc = mdbus_join_open(&x->join, x->ifindex, env->flows, env->nflow, env->error, sizeof(env->error));
 	if (rc)
 		return rc;
-	rc = mdbus_xdp_prog_start(&x->prog, x->fd);
-	if (rc)
-		snprintf(env->error, sizeof(env->error), "cannot send packets to the AF_XDP socket: %s", strerror(-rc));
+	rc = mdbus_xdp_prog_start(&x->prog, env->line->queue, env->flows, env->nflow, x->fd, env->error,
+	                          sizeof(env->error));
+	if (rc == 0) /* counts of an earlier process of this queue are not this one's */
+		(void)mdbus_xdp_prog_counts(&x->prog, x->left);
 	return rc;
 }
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * backend_xdp_prog.h - a line's XDP program: loaded, told the flows, put on the interface, taken off.
+ * backend_xdp_prog.h - the XDP program of an interface: put there by the first process, shared by those of its other queues.
  *
- * The program hangs on its interface by a link that only this process's descriptor holds.  Nothing is pinned and
- * nothing is attached by netlink, so however the process ends, the kernel takes the program off the interface.
+ * The program hangs on its interface by a link.  The first process makes it; every later one finds it by the interface and
+ * holds it too, so program and maps live exactly as long as any of them does.  Nothing is pinned and nothing is attached by netlink:
+ * however the processes end, with the last of them the kernel takes the program off the interface.
  */
 #ifndef MDBUS_INGEST_BACKEND_XDP_PROG_H
 #define MDBUS_INGEST_BACKEND_XDP_PROG_H
@@ -14,41 +15,48 @@
 #include "backend.h"
 #include "line_xdp.h"
 
-struct line_xdp; /* the generated skeleton */
-
+/* Descriptors are -1 where there is none. */
 struct mdbus_xdp_prog {
-	struct line_xdp *skel; /* NULL: not loaded */
-	int link;              /* -1: not attached */
-	bool native;           /* runs in the driver; else on the kernel's packet buffers */
-	uint64_t *percpu;      /* room for one counter of every possible core */
-	uint32_t ncpu;
+	int link;
+	int prog;
+	int flows, sockets, counts; /* maps */
+	bool native;    /* runs in the driver; else on the kernel's packet buffers */
+	bool owns;      /* the entries of `queue` are this process's */
+	uint32_t queue;
 };
 
-/*
- * Load the program for one queue and its flows.  Returns 0, or -errno with a reason in err: -EPERM names the
- * capabilities missing.
- */
-int mdbus_xdp_prog_load(struct mdbus_xdp_prog *prog, uint32_t queue, const struct mdbus_flow *flows, uint32_t nflow,
-                        char *err, size_t errlen);
+/* Nothing loaded, nothing attached. */
+void mdbus_xdp_prog_init(struct mdbus_xdp_prog *prog);
 
 /*
- * Put it on the interface: mode "native", "skb", or "auto" (native if the driver can).  The place of a program whose
- * process was just killed may be taken for some milliseconds: tries until deadline_ns (CLOCK_MONOTONIC).  Returns 0, or
- * -errno with a reason in err: -EBUSY another program is there.
+ * Load a program, on no interface.  Returns 0, or -errno with a reason in err: -EPERM names the capabilities missing.
+ */
+int mdbus_xdp_prog_load(struct mdbus_xdp_prog *prog, char *err, size_t errlen);
+
+/*
+ * Hold the program of this interface: the one that is there if another mdbus-ingest put it there, else a new one.  mode "native",
+ * "skb", or "auto" (what is there, or native if the driver can).  The program of a process just killed may be there for some
+ * milliseconds, and two processes may start at once: tries until deadline_ns (CLOCK_MONOTONIC).  Returns 0, or -errno
+ * with a reason in err: -EBUSY a program of somebody else is there, or one in another mode.  Killed inside: nothing is left.
  */
 int mdbus_xdp_prog_attach(struct mdbus_xdp_prog *prog, const char *name, uint32_t ifindex, const char *mode,
                           uint64_t deadline_ns, char *err, size_t errlen);
 
-/* Let feed packets go to this AF_XDP socket from now on. Returns 0 or -errno. */
-int mdbus_xdp_prog_start(struct mdbus_xdp_prog *prog, int xsk);
+/*
+ * Let packets of these flows that come on `queue` go to xsk, the AF_XDP socket bound to it, from now on.  What an earlier process
+ * of the queue left is removed first.  Returns 0, or -errno with a reason in err.  Killed inside: packets of the queue take
+ * the kernel's path, and the next process of the queue removes the entries.
+ */
+int mdbus_xdp_prog_start(struct mdbus_xdp_prog *prog, uint32_t queue, const struct mdbus_flow *flows, uint32_t nflow,
+                         int xsk, char *err, size_t errlen);
 
-/* What was left to the kernel since the program was loaded, summed over all cores. Returns 0 or -errno. */
-int mdbus_xdp_prog_counts(struct mdbus_xdp_prog *prog, uint64_t counts[LINE_XDP_COUNTS]);
+/* What was left to the kernel since the program was loaded, as the line of prog->queue counts it. Returns 0 or -errno. */
+int mdbus_xdp_prog_counts(const struct mdbus_xdp_prog *prog, uint64_t counts[LINE_XDP_COUNTS]);
 
-/* Descriptor of the loaded program, for tests. */
-int mdbus_xdp_prog_fd(const struct mdbus_xdp_prog *prog);
-
-/* Take it off and unload it. Harmless on a structure that mdbus_xdp_prog_load has set up, whatever became of it. */
+/*
+ * Remove the flows of this process and let go of the program.  To be called while the socket still has the queue.  Harmless on a
+ * structure that mdbus_xdp_prog_init has set up, whatever became of it.
+ */
 void mdbus_xdp_prog_close(struct mdbus_xdp_prog *prog);
 
 /* The capabilities that AF_XDP needs and this process lacks, for messages: ", missing CAP_NET_RAW". Returns buf. */

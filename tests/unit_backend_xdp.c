@@ -2,8 +2,8 @@
  *
  * unit_backend_xdp - the AF_XDP backend on a real interface: a veth pair in a network namespace of this test's own.
  *
- * The namespace belongs to the process, so the pair is gone with it, however the test ends.  Frames are sent on one
- * end by an AF_PACKET socket, never more at once than the rings hold, so each must arrive, once and intact.
+ * Frames are sent on one end by an AF_PACKET socket, never more at once than the rings hold, so each must arrive, once
+ * and intact.
  *
  * timeout: 120
  */
@@ -16,140 +16,16 @@ int main(void)
 	return 77;
 }
 #else
-#include <arpa/inet.h>
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
-#include <errno.h>
-#include <linux/if_packet.h>
-#include <net/ethernet.h>
-#include <net/if.h>
-#include <sched.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
-#include <unistd.h>
+#include "veth_bed.h"
 
-#define LINE    "mdt0"
-#define PEER    "mdt1"
-#define GROUP   "233.54.12.111"
-#define OTHER   "233.54.12.112"
-#define PORT    26477
-#define HEADERS 42u
-#define BURST   512u
-
-static const struct mdbus_backend_ops *const xdp = &mdbus_backend_af_xdp;
-static struct mdbus_flow feed = { .port = PORT };
-static int sender = -1;
-
-/* ---- the pair ------------------------------------------------------------------------------------------------ */
-
-static bool run(const char *command)
-{
-	char quiet[256];
-
-	snprintf(quiet, sizeof(quiet), "PATH=$PATH:/usr/sbin:/sbin; %s >/dev/null 2>&1", command);
-	return system(quiet) == 0;
-}
-
-static void make_pair(void)
-{
-	struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP) };
-
-	CHECK(run("ip link add " LINE " type veth peer name " PEER));
-	CHECK(run("ip link set " LINE " up && ip link set " PEER " up"));
-	sender = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-	CHECK(sender >= 0);
-	to.sll_ifindex = (int)if_nametoindex(PEER);
-	CHECK(bind(sender, (struct sockaddr *)&to, sizeof(to)) == 0);
-}
-
-static void remove_pair(void)
-{
-	close(sender);
-	CHECK(run("ip link del " LINE));
-}
-
-static void put16(uint8_t *at, uint32_t v)
-{
-	at[0] = (uint8_t)(v >> 8);
-	at[1] = (uint8_t)v;
-}
-
-static uint32_t build(uint8_t *frame, const char *group, uint32_t number, uint32_t len)
-{
-	static const uint8_t head[] = { 0x01, 0x00, 0x5e, 0x36, 0x0c, 0x6f, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0 };
-	uint32_t sum = 0;
-
-	memset(frame, 0, HEADERS);
-	memcpy(frame, head, sizeof(head));
-	put16(frame + 16, 28 + len);
-	put16(frame + 22, 64 << 8 | IPPROTO_UDP);
-	CHECK(inet_pton(AF_INET, "10.0.0.1", frame + 26) == 1);
-	CHECK(inet_pton(AF_INET, group, frame + 30) == 1);
-	for (uint32_t i = 14; i < 34; i += 2)
-		sum += (uint32_t)frame[i] << 8 | frame[i + 1];
-	put16(frame + 24, ~((sum & 0xffff) + (sum >> 16)));
-	put16(frame + 34, 5000);
-	put16(frame + 36, PORT);
-	put16(frame + 38, 8 + len);
-	numbered_fill(frame + HEADERS, len, number);
-	return HEADERS + len;
-}
-
-static uint32_t length_of(uint32_t number)
-{
-	return 4 + number * 37 % 1469;
-}
+#define BURST 512u
 
 static void send_to(const char *group, uint32_t first, uint32_t n)
 {
-	for (uint32_t i = first; i < first + n; i++) {
-		uint8_t frame[HEADERS + 1472];
-		uint32_t len = build(frame, group, i, length_of(i));
-
-		while (send(sender, frame, len, 0) != (ssize_t)len)
-			CHECK(errno == ENOBUFS || errno == EAGAIN);
-	}
-}
-
-/* Number of a packet that came in whole and unchanged. */
-static uint32_t check_frame(const struct fake *f, const struct mdbus_rx *rx)
-{
-	const uint8_t *frame = fake_bytes(f, rx);
-	uint32_t number;
-
-	CHECK(rx->flow == -1);
-	CHECK(rx->len >= HEADERS + 4);
-	CHECK(memcmp(frame + 30, &feed.addr, 4) == 0);
-	number = numbered_check(frame + HEADERS, rx->len - HEADERS);
-	CHECK(rx->len == HEADERS + length_of(number));
-	return number;
-}
-
-static void *open_line(struct fake *f)
-{
-	f->env.flows = &feed;
-	f->env.nflow = 1;
-	void *line = xdp->open(&f->env);
-
-	if (!line)
-		printf("%s\n", f->env.error);
-	CHECK(line != NULL);
-	return line;
-}
-
-static void new_fake(struct fake *f, uint32_t nframes, uint32_t frame_size)
-{
-	fake_arena(f, nframes, frame_size);
-	snprintf(f->line.interface, sizeof(f->line.interface), LINE);
-}
-
-static uint32_t program_on_line(void)
-{
-	uint32_t id = 0;
-
-	CHECK(bpf_xdp_query_id((int)if_nametoindex(LINE), 0, &id) == 0);
-	return id;
+	for (uint32_t i = first; i < first + n; i++)
+		send_one(group, SOURCE, i);
 }
 
 /* Receive until `n` packets, numbered from `first` on, have come in order or a second has passed: how many came. */
@@ -173,11 +49,6 @@ static uint32_t receive(struct fake *f, void *line, uint32_t first, uint32_t n)
 		xdp->refill(line);
 	}
 	return got;
-}
-
-static bool group_joined(void)
-{
-	return run("grep -q -i 6F0C36E9 /proc/net/igmp");
 }
 
 /* ---- tests --------------------------------------------------------------------------------------------------- */
@@ -242,22 +113,6 @@ static void test_starved(void)
 	fake_free(&f);
 }
 
-static int kernel_socket(const char *group)
-{
-	struct timeval patience = { .tv_usec = 300000 };
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(PORT) };
-	struct ip_mreqn join = { .imr_ifindex = (int)if_nametoindex(LINE) };
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	CHECK(fd >= 0);
-	CHECK(inet_pton(AF_INET, group, &to.sin_addr) == 1);
-	join.imr_multiaddr = to.sin_addr;
-	CHECK(bind(fd, (struct sockaddr *)&to, sizeof(to)) == 0);
-	CHECK(setsockopt(fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &join, sizeof(join)) == 0);
-	CHECK(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0);
-	return fd;
-}
-
 static uint32_t kernel_gets(int fd, uint32_t most)
 {
 	uint8_t bytes[2048];
@@ -275,8 +130,7 @@ static void test_pass(void)
 	struct fake f;
 	void *line;
 
-	CHECK(run("sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf." LINE ".rp_filter=0"));
-	CHECK(run("ip addr add 10.0.0.2/24 dev " LINE));
+	listen_on_line();
 	new_fake(&f, 1024, 2048);
 	line = open_line(&f);
 	send_to(OTHER, 0, 50);
@@ -410,13 +264,50 @@ static void test_refused(void)
 
 	new_fake(&first, 64, 2048);
 	line = open_line(&first);
-	expect_refused(&f, "has another XDP program already, \"mdbus_line\"");
+	expect_refused(&f, "queue 0 of interface " LINE " is taken by another AF_XDP socket");
+	snprintf(f.line.xdp_mode, sizeof(f.line.xdp_mode), "skb");
+	expect_refused(&f, "runs its XDP program in mode native");
+	snprintf(f.line.xdp_mode, sizeof(f.line.xdp_mode), "auto");
 	send_to(GROUP, 0, 10);
 	CHECK(receive(&first, line, 0, 10) == 10);
 	xdp->close(line);
 	CHECK(program_on_line() == 0);
 	fake_free(&first);
 	fake_free(&f);
+}
+
+/* A program that passes everything, on LINE by netlink, as some other tool would put it there.  Returns its id. */
+static uint32_t put_foreign_program(const char *name)
+{
+	const struct bpf_insn pass[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = XDP_PASS },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	int fd = bpf_prog_load(BPF_PROG_TYPE_XDP, name, "GPL", pass, 2, NULL);
+
+	CHECK(fd >= 0);
+	CHECK(bpf_xdp_attach((int)if_nametoindex(LINE), fd, 0, NULL) == 0);
+	close(fd);
+	return program_on_line();
+}
+
+/* Somebody else's program is left alone and named, one that only has our program's name too. */
+static void test_foreign(void)
+{
+	static const char *const names[] = { "their_prog", "mdbus_line" };
+
+	for (int i = 0; i < 2; i++) {
+		struct fake f;
+		char says[80];
+
+		new_fake(&f, 64, 2048);
+		snprintf(says, sizeof(says), "has another XDP program already, \"%s\" (id %u)", names[i],
+		         put_foreign_program(names[i]));
+		expect_refused(&f, says);
+		CHECK(program_on_line() != 0);
+		CHECK(run("ip link set dev " LINE " xdp off"));
+		fake_free(&f);
+	}
 }
 
 static void test_unprivileged(void)
@@ -467,7 +358,7 @@ static void test_removed(void)
 	xdp->close(line);
 	fake_check_all_free(&f);
 	fake_free(&f);
-	make_pair();
+	make_pair("");
 }
 
 /* How fast about: one process sends, this one receives.  Printed, never judged. */
@@ -491,7 +382,7 @@ static void measure(void)
 
 		for (uint32_t i = 0; i < 64; i++) {
 			iov[i].iov_base = frames[i];
-			iov[i].iov_len = build(frames[i], GROUP, i, 64);
+			iov[i].iov_len = build(frames[i], GROUP, SOURCE, i, 64);
 			msgs[i].msg_hdr.msg_iov = &iov[i];
 			msgs[i].msg_hdr.msg_iovlen = 1;
 		}
@@ -521,13 +412,10 @@ static void measure(void)
 
 int main(void)
 {
-	if (geteuid() != 0 || unshare(CLONE_NEWNET) != 0 || !run("ip link show lo")) {
+	if (!open_bed("")) {
 		printf("needs root, network namespaces and `ip`\n");
 		return 77;
 	}
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	CHECK(inet_pton(AF_INET, GROUP, &feed.addr) == 1);
-	make_pair();
 	test_mode("auto", "af_xdp native copy");
 	test_mode("native", "af_xdp native copy");
 	test_mode("skb", "af_xdp skb copy");
@@ -535,6 +423,7 @@ int main(void)
 	test_pass();
 	test_killed();
 	test_refused();
+	test_foreign();
 	test_unprivileged();
 	test_large_frames();
 	test_removed();

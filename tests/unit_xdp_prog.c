@@ -2,7 +2,7 @@
  *
  * unit_xdp_prog - the XDP program's verdict, asked of the kernel by BPF_PROG_TEST_RUN with packets made here.
  *
- * The program is loaded as the backend loads it, from flows; an AF_XDP socket that is bound to nothing is enough for
+ * The program is loaded and told its flows as the backend does it; an AF_XDP socket that is bound to nothing is enough for
  * the map, since a test run carries no redirect out.
  *
  * timeout: 60
@@ -94,7 +94,7 @@ static uint32_t verdict_of(const struct mdbus_xdp_prog *prog, const uint8_t *byt
 {
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = bytes, .data_size_in = len);
 
-	CHECK(bpf_prog_test_run_opts(mdbus_xdp_prog_fd(prog), &opts) == 0);
+	CHECK(bpf_prog_test_run_opts(prog->prog, &opts) == 0);
 	return opts.retval;
 }
 
@@ -136,11 +136,21 @@ static struct mdbus_flow flow(const char *to, uint16_t port, const char *from)
 	return f;
 }
 
-static void load(struct mdbus_xdp_prog *prog, uint32_t queue, const struct mdbus_flow *flows, uint32_t n)
+static int any_socket(void)
+{
+	int fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+
+	CHECK(fd >= 0);
+	return fd;
+}
+
+static void load(struct mdbus_xdp_prog *prog)
 {
 	char err[512] = "";
-	int rc = mdbus_xdp_prog_load(prog, queue, flows, n, err, sizeof(err));
+	int rc;
 
+	mdbus_xdp_prog_init(prog);
+	rc = mdbus_xdp_prog_load(prog, err, sizeof(err));
 	if (rc == -EPERM) {
 		printf("may not load a program: %s\n", err);
 		exit(77);
@@ -150,12 +160,14 @@ static void load(struct mdbus_xdp_prog *prog, uint32_t queue, const struct mdbus
 	CHECK(rc == 0);
 }
 
-static int any_socket(void)
+static void start(struct mdbus_xdp_prog *prog, uint32_t queue, const struct mdbus_flow *flows, uint32_t n, int xsk)
 {
-	int fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+	char err[512] = "";
 
-	CHECK(fd >= 0);
-	return fd;
+	if (mdbus_xdp_prog_start(prog, queue, flows, n, xsk, err, sizeof(err)) != 0) {
+		printf("%s\n", err);
+		exit(1);
+	}
 }
 
 static void test_headers(struct mdbus_xdp_prog *prog)
@@ -232,7 +244,7 @@ static void test_truncation(struct mdbus_xdp_prog *prog)
 			for (uint32_t len = 0; len <= p.len; len++) {
 				LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = p.bytes, .data_size_in = len);
 				uint64_t before = count_of(prog, LINE_XDP_MALFORMED);
-				int rc = bpf_prog_test_run_opts(mdbus_xdp_prog_fd(prog), &opts);
+				int rc = bpf_prog_test_run_opts(prog->prog, &opts);
 
 				CHECK(rc == 0 || len < ETH_HLEN);
 				if (rc)
@@ -269,10 +281,10 @@ static void test_plain(void)
 	struct mdbus_xdp_prog prog;
 	int xsk;
 
-	load(&prog, 0, flows, 3);
-	CHECK(verdict(&prog, (struct shape){ 0 }) == XDP_PASS); /* no socket yet */
+	load(&prog);
+	CHECK(verdict(&prog, (struct shape){ 0 }) == XDP_PASS); /* not started yet */
 	xsk = any_socket();
-	CHECK(mdbus_xdp_prog_start(&prog, xsk) == 0);
+	start(&prog, 0, flows, 3, xsk);
 	test_headers(&prog);
 	test_addresses(&prog);
 	test_port_zero(&prog);
@@ -293,8 +305,8 @@ static void test_sources(void)
 	struct mdbus_xdp_prog prog;
 	int xsk = any_socket();
 
-	load(&prog, 0, flows, 3);
-	CHECK(mdbus_xdp_prog_start(&prog, xsk) == 0);
+	load(&prog);
+	start(&prog, 0, flows, 3, xsk);
 	CHECK(verdict(&prog, (struct shape){ .from = SOURCE }) == XDP_REDIRECT);
 	expect_left(&prog, LINE_XDP_OTHER, (struct shape){ .from = "10.1.1.1" });
 	CHECK(verdict(&prog, (struct shape){ .from = "10.1.1.1", .to = "233.1.1.1" }) == XDP_REDIRECT);
@@ -312,10 +324,13 @@ static void test_queue(void)
 	struct mdbus_xdp_prog prog;
 	int xsk = any_socket();
 
-	load(&prog, 3, &one, 1);
-	CHECK(mdbus_xdp_prog_start(&prog, xsk) == 0);
+	load(&prog);
+	start(&prog, 3, &one, 1, xsk);
 	expect_left(&prog, LINE_XDP_WRONG_QUEUE, (struct shape){ 0 });
+	expect_left(&prog, LINE_XDP_FRAGMENT, (struct shape){ .frag = 0x2000 });
+	prog.queue = 0;
 	expect_left(&prog, LINE_XDP_OTHER, (struct shape){ .port = 1 });
+	prog.queue = 3;
 	close(xsk);
 	mdbus_xdp_prog_close(&prog);
 }
@@ -330,8 +345,8 @@ static void test_many_flows(void)
 		flows[i] = flow("233.1.0.0", (uint16_t)(1 + i), NULL);
 		flows[i].addr |= htonl(i);
 	}
-	load(&prog, 0, flows, MDBUS_CHANNELS_MAX);
-	CHECK(mdbus_xdp_prog_start(&prog, xsk) == 0);
+	load(&prog);
+	start(&prog, 0, flows, MDBUS_CHANNELS_MAX, xsk);
 	for (uint32_t i = 0; i < MDBUS_CHANNELS_MAX; i++) {
 		char to[INET_ADDRSTRLEN];
 
@@ -343,11 +358,73 @@ static void test_many_flows(void)
 	mdbus_xdp_prog_close(&prog);
 }
 
+/* The same program as another process would hold it. */
+static struct mdbus_xdp_prog held_again(const struct mdbus_xdp_prog *prog)
+{
+	struct mdbus_xdp_prog again;
+
+	mdbus_xdp_prog_init(&again);
+	again.prog = dup(prog->prog);
+	again.flows = dup(prog->flows);
+	again.sockets = dup(prog->sockets);
+	again.counts = dup(prog->counts);
+	return again;
+}
+
+static uint32_t entries(const struct mdbus_xdp_prog *prog)
+{
+	struct line_xdp_key at;
+	uint32_t n = 0;
+
+	for (bool more = bpf_map_get_next_key(prog->flows, NULL, &at) == 0; more;
+	     more = bpf_map_get_next_key(prog->flows, &at, &at) == 0)
+		n++;
+	return n;
+}
+
+/* Test runs come on queue 0.  What queue 1 has too, or alone, and what becomes of it when queue 1's process goes. */
+static void test_two_queues(void)
+{
+	const struct mdbus_flow zero[] = { flow(GROUP, PORT, NULL) };
+	const struct mdbus_flow one[] = { flow(GROUP, PORT, NULL), flow(GROUP, PORT + 1, NULL), flow("233.1.1.1", PORT, SOURCE) };
+	struct mdbus_xdp_prog a, b, c;
+	int xsk = any_socket(), other = any_socket();
+
+	load(&a);
+	b = held_again(&a);
+	c = held_again(&a);
+	start(&a, 0, zero, 1, xsk);
+	start(&b, 1, one, 3, other);
+	CHECK(verdict(&a, (struct shape){ 0 }) == XDP_REDIRECT);
+	expect_left(&b, LINE_XDP_WRONG_QUEUE, (struct shape){ .port = PORT + 1 });
+	expect_left(&b, LINE_XDP_WRONG_QUEUE, (struct shape){ .to = "233.1.1.1", .from = SOURCE });
+	expect_left(&a, LINE_XDP_OTHER, (struct shape){ .to = "233.1.1.1" });
+	expect_left(&b, LINE_XDP_FRAGMENT, (struct shape){ .frag = 0x2000 });
+
+	start(&c, 1, one, 1, other); /* b was killed: its successor has fewer flows */
+	expect_left(&a, LINE_XDP_OTHER, (struct shape){ .port = PORT + 1 });
+	CHECK(verdict(&a, (struct shape){ 0 }) == XDP_REDIRECT);
+	CHECK(entries(&a) == 4);
+	mdbus_xdp_prog_close(&c);
+	CHECK(entries(&a) == 3);
+	CHECK(verdict(&a, (struct shape){ 0 }) == XDP_REDIRECT);
+	expect_left(&a, LINE_XDP_FRAGMENT, (struct shape){ .frag = 0x2000 }); /* handed over */
+	b.owns = false;
+	c = held_again(&a);
+	mdbus_xdp_prog_close(&a);
+	CHECK(entries(&c) == 0);
+	mdbus_xdp_prog_close(&b);
+	mdbus_xdp_prog_close(&c);
+	close(xsk);
+	close(other);
+}
+
 int main(void)
 {
 	test_plain();
 	test_sources();
 	test_queue();
+	test_two_queues();
 	test_many_flows();
 	return 0;
 }
