@@ -3,7 +3,7 @@
 #
 # Seeded cases on real processes against a naive reference arbiter: storm_cases.py says which. `make storm-cases` runs more.
 # timeout: 400
-# mutants: last_as_next gap_before_timeout close_early
+# mutants: last_as_next gap_before_timeout
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 need_command python3
 
