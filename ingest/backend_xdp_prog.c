@@ -237,6 +237,9 @@ static int join_program(struct mdbus_xdp_prog *prog, uint32_t ifindex, struct th
 	if (rc == 0 && (prog->flows < 0 || prog->sockets < 0 || prog->counts < 0))
 		rc = -EXDEV;
 	prog->native = there->native;
+#ifdef MDBUS_MUTANT_link_not_held
+	let_go(&prog->link);
+#endif
 	return rc;
 }
 
@@ -357,6 +360,9 @@ int mdbus_xdp_prog_attach(struct mdbus_xdp_prog *prog, const char *name, uint32_
 
 static bool belongs_to(const struct line_xdp_key *key, uint32_t value, uint32_t queue)
 {
+#ifdef MDBUS_MUTANT_flows_not_kept_apart
+	queue = value = key->queue;
+#endif
 	return (key->queue == LINE_XDP_ANY_QUEUE ? value : key->queue) == queue;
 }
 
