@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "../bus/arena.h"
+#include "../bus/guard.h"
 #include "frame_parse.h"
 
 #define ATTACH_MS    5000
@@ -138,9 +139,12 @@ int mdbus_line_open(struct mdbus_line *l, const char *bus, const char *name)
 	int rc;
 
 	memset(l, 0, sizeof(*l));
+	(void)mdbus_guard_add(&l->bus); /* a subscriber may cut its seat short, which this line looks at */
 	rc = mdbus_bus_attach(&l->bus, bus, MDBUS_LEASE_LINE, name, ATTACH_MS);
-	if (rc != 0)
+	if (rc != 0) {
+		mdbus_guard_remove(&l->bus);
 		return fail(l, rc, "%s", l->bus.error);
+	}
 	l->index = l->bus.index;
 	l->desc = l->bus.dir->line[l->index];
 	if (l->desc.batch == 0 || l->desc.batch > MDBUS_BATCH_MAX)
@@ -180,6 +184,7 @@ void mdbus_line_close(struct mdbus_line *l)
 	free(l->mine);
 	free(l->rx);
 	mdbus_bus_detach(&l->bus);
+	mdbus_guard_remove(&l->bus);
 	l->backend = NULL;
 }
 
