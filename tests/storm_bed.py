@@ -108,8 +108,8 @@ class Ring(Segment):
         stamps = self.words[start:start + depth * step:step].tolist()
         refs = self.words[start + 1:start + depth * step:step].tolist()
         off, frame = arena.frames_off(), arena.frame_size()
-        return {((ref >> 24) - off) // frame for stamp, ref in zip(stamps, refs)
-                if stamp >> 5 & 7 == KIND_REF and ref >> 4 & 15 == line}
+        return {((ref >> 20 & 0xfffffffff) - off) // frame for stamp, ref in zip(stamps, refs)
+                if stamp >> 5 & 7 == KIND_REF and ref >> 1 & 7 == line}
 
 
 class Log:
