@@ -202,10 +202,11 @@ int mdbus_feed_log_print(const char *path, FILE *out, char *err, size_t errlen)
 
 		for (uint32_t i = 0; i < 8 && i < hdr.nlines; i++)
 			lines[i] = r.line_mask >> i & 1 ? (char)('A' + i) : '-';
-		fprintf(out, "%u %u %" PRIu64 " %" PRIu64 " %u %s %s%s%s%s%s %016" PRIx64 " %" PRIu64 "\n", r.stream,
+		fprintf(out, "%u %u %" PRIu64 " %" PRIu64 " %u %s %s%s%s%s%s%s %016" PRIx64 " %" PRIu64 "\n", r.stream,
 		        r.epoch, r.session_no, r.seq, r.len, lines, r.flags & MDBUS_FEEDLOG_UNSEQ ? "u" : "",
 		        r.flags & MDBUS_FEEDLOG_RETRANS ? "t" : "", r.flags & MDBUS_FEEDLOG_REPEAT ? "r" : "",
-		        r.flags & MDBUS_FEEDLOG_CUT ? "c" : "", r.flags ? "" : ".", r.hash, r.time_ns);
+		        r.flags & MDBUS_FEEDLOG_CUT ? "c" : "", r.flags & MDBUS_FEEDLOG_SERVED ? "s" : "",
+		        r.flags ? "" : ".", r.hash, r.time_ns);
 	}
 	if (got)
 		fprintf(out, "# the file ends inside a record\n");

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 enum { EXIT_USAGE = 2 };
-enum { OPT_LINE = 1, OPT_MAP, OPT_VERSION };
+enum { OPT_LINE = 1, OPT_MAP, OPT_SERVE, OPT_VERSION };
 
 struct args {
 	char *pcap, *layout, *generate, *session, *restart, *log, *transport, *end, *print_log;
@@ -29,6 +29,7 @@ struct args {
 	double rate, timing, burst;
 	struct mdbus_feed_line_spec spec[MDBUS_FEED_LINES_MAX];
 	uint32_t nline;
+	struct mdbus_feed_serve_spec serve; /* port 0: none */
 };
 
 static volatile sig_atomic_t stop;
@@ -77,6 +78,15 @@ static int add_map(struct args *a, const char *text)
 	return 0;
 }
 
+static int add_serve(struct args *a, const char *text)
+{
+	char err[512];
+
+	if (a->serve.at.port)
+		return refuse("--serve %s: one is enough", text);
+	return mdbus_feed_spec_serve(text, &a->serve, err, sizeof(err)) ? refuse("%s", err) : 0;
+}
+
 static int parse(struct args *a, int argc, const char **argv)
 {
 	struct poptOption options[] = {
@@ -96,6 +106,8 @@ static int parse(struct args *a, int argc, const char **argv)
 		  "[,reorder=P:DEPTH][,skew-us=N][,repack=N]; up to 8", "SPEC" },
 		{ "map", 0, POPT_ARG_STRING, NULL, OPT_MAP,
 		  "the line before carries what the capture sends to OLD, and sends it to NEW", "OLD=NEW" },
+		{ "serve", 0, POPT_ARG_STRING, NULL, OPT_SERVE,
+		  "answer MoldUDP64 requests for what was sent: ADDR:PORT[,truncate=N][,loss=P][,delay-us=N]", "SPEC" },
 		{ "rate", 0, POPT_ARG_DOUBLE, &a->rate, 0, "messages a second, 0: as fast as possible (the default)", "N" },
 		{ "burst", 0, POPT_ARG_DOUBLE, &a->burst, 0,
 		  "with --rate as the mean: at each 100 ms, what N times the rate gives in 1 ms, at once", "N" },
@@ -126,7 +138,7 @@ static int parse(struct args *a, int argc, const char **argv)
 			puts("mdbus-feed " MDBUS_VERSION);
 			exit(0);
 		}
-		rc = opt == OPT_LINE ? add_line(a, text) : add_map(a, text);
+		rc = opt == OPT_LINE ? add_line(a, text) : opt == OPT_MAP ? add_map(a, text) : add_serve(a, text);
 		free(text);
 	}
 	if (!rc && opt < -1)
@@ -268,6 +280,7 @@ static int feed(const struct args *a, struct mdbus_feed_source *source, uint64_t
 		.linger_ns = (uint64_t)a->linger_ms * 1000000u,
 		.heartbeat_ns = (uint64_t)a->heartbeat_ms * 1000000u,
 		.end_session = is(a->end, "eos"),
+		.serve = a->serve.at.port ? &a->serve : NULL,
 		.stop = &stop,
 	};
 	struct mdbus_feed_result result;

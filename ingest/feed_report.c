@@ -25,6 +25,14 @@ static json_t *line_json(const struct mdbus_feed_line_spec *spec, const struct m
 	                 "heartbeats", number(s->made_heartbeats), "bytes", number(s->bytes));
 }
 
+static json_t *serve_json(const struct mdbus_feed_serve_stats *s)
+{
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "requests", number(s->requests), "malformed",
+	                 number(s->malformed), "answers", number(s->answers), "messages", number(s->messages), "heartbeats",
+	                 number(s->heartbeats), "lost", number(s->lost), "unknown", number(s->unknown), "overflow",
+	                 number(s->overflow));
+}
+
 static int report_json(FILE *out, const struct mdbus_feed_run_config *c, const struct mdbus_feed_result *r,
                        uint64_t malformed)
 {
@@ -39,6 +47,8 @@ static int report_json(FILE *out, const struct mdbus_feed_run_config *c, const s
 	                "packets", number(r->source_packets), "lost_all", number(r->log.lost_all), "cut",
 	                number(r->log.cut), "malformed", number(malformed), "duration_s", (double)r->duration_ns * 1e-9,
 	                "rate", rate(r), "transport", c->ops->name, "lines", lines, "streams", streams);
+	if (all && c->serve)
+		json_object_set_new(all, "served", serve_json(&r->serve));
 	rc = all ? json_dumpf(all, out, JSON_COMPACT | JSON_REAL_PRECISION(9)) : -1;
 	json_decref(all);
 	return rc || fputc('\n', out) == EOF ? -EIO : 0;
@@ -58,6 +68,9 @@ int mdbus_feed_report(FILE *out, const struct mdbus_feed_run_config *config, con
 	for (uint32_t i = 0; i < config->nline; i++)
 		fprintf(out, "; %s: %" PRIu64 " packets, %" PRIu64 " lost", config->spec[i].name, result->line[i].packets,
 		        result->line[i].lost_packets);
+	if (config->serve)
+		fprintf(out, "; %" PRIu64 " requests, %" PRIu64 " answers, %" PRIu64 " messages in them", result->serve.requests,
+		        result->serve.answers, result->serve.messages);
 	fputc('\n', out);
 	return fflush(out) || ferror(out) ? -EIO : 0;
 }

@@ -37,6 +37,7 @@ struct run {
 	void *tx[MDBUS_FEED_LINES_MAX];
 	struct mdbus_feed_line *line[MDBUS_FEED_LINES_MAX];
 	struct mdbus_feed_log *log;
+	struct mdbus_feed_serve *serve; /* NULL: none */
 	struct stream *stream;
 	struct mdbus_feed_result *result;
 	uint64_t start;
@@ -134,6 +135,10 @@ static int open_all(struct run *r)
 		rc = open_streams(r);
 	for (uint32_t i = 0; !rc && i < c->nline; i++)
 		rc = open_tx(r, i);
+	if (!rc && c->serve) {
+		r->serve = mdbus_feed_serve_open(c->serve, c->source->layout, c->seed, r->err, r->errlen);
+		rc = r->serve ? 0 : -EIO;
+	}
 	if (rc)
 		return rc;
 	/* Last of what may fail for a reason outside, so that a failure leaves no file. */
@@ -155,6 +160,9 @@ static void close_all(struct run *r)
 			r->c->ops->close(r->tx[i]);
 		mdbus_feed_route_close(&r->route[i]);
 	}
+	if (r->serve)
+		r->result->serve = *mdbus_feed_serve_stats(r->serve);
+	mdbus_feed_serve_close(r->serve);
 	for (uint32_t i = 0; r->stream && i < r->c->source->nstream; i++)
 		free(r->stream[i].header);
 	free(r->stream);
@@ -228,7 +236,7 @@ static uint64_t record(struct run *r, const struct mdbus_feed_packet *p)
 			.session_no = p->session_no,
 			.len = m->len,
 			.stream = p->stream,
-			.flags = p->log_flags,
+			.flags = (uint8_t)(p->log_flags | (r->serve ? MDBUS_FEEDLOG_SERVED : 0)),
 			.epoch = p->epoch,
 		};
 		uint64_t n = mdbus_feed_log_add(r->log, &rec, r->stream[p->stream].lines);
@@ -254,6 +262,9 @@ static int push_source(struct run *r, uint64_t due)
 	if (end && !mdbus_feed_heartbeat(l, p.data, p.next, trial, sizeof(trial)))
 		p.flags |= MDBUS_FEED_PROTECT | MDBUS_FEED_BARRIER;
 	first = record(r, &p);
+	rc = r->serve ? mdbus_feed_serve_keep(r->serve, &p) : 0;
+	if (rc)
+		return fail(r, rc, 0, "keep for the request server");
 	rc = push(r, &p, first, due);
 	if (!rc && end)
 		rc = beat(r, p.stream, MDBUS_FEED_PROTECT | MDBUS_FEED_BARRIER, false, due);
@@ -361,7 +372,10 @@ static void wait_until(const struct run *r, uint64_t at)
 		return;
 	}
 	wait = wait - SPIN_NS < SLEEP_MAX ? wait - SPIN_NS : SLEEP_MAX;
-	nanosleep(&(struct timespec){ .tv_nsec = (long)wait }, NULL);
+	if (r->serve)
+		mdbus_feed_serve_wait(r->serve, wait);
+	else
+		nanosleep(&(struct timespec){ .tv_nsec = (long)wait }, NULL);
 }
 
 static int loop(struct run *r)
@@ -380,6 +394,8 @@ static int loop(struct run *r)
 			rc = push_due(r, now);
 		if (!rc)
 			rc = send_lines(r, now);
+		if (!rc && r->serve)
+			mdbus_feed_serve_poll(r->serve, mdbus_clock_ns());
 		if (!rc)
 			rc = mdbus_feed_log_error(r->log);
 		at = next_event(r);

@@ -13,6 +13,7 @@
 
 #include "feed_line.h"
 #include "feed_pace.h"
+#include "feed_serve.h"
 #include <signal.h>
 
 #define MDBUS_FEED_LINES_MAX 8u
@@ -28,19 +29,21 @@ struct mdbus_feed_run_config {
 	uint64_t linger_ns;    /* after the last message, with heartbeats */
 	uint64_t heartbeat_ns; /* a generated stream that is silent for so long sends one; 0: never */
 	bool end_session;      /* close with an end of session, if the layout has one */
+	const struct mdbus_feed_serve_spec *serve; /* be a request server too; NULL: no */
 	const volatile sig_atomic_t *stop; /* 1: end the run in order; 2: now */
 };
 
 struct mdbus_feed_result {
 	struct mdbus_feed_log_totals log;
 	struct mdbus_feed_line_stats line[MDBUS_FEED_LINES_MAX];
+	struct mdbus_feed_serve_stats serve;
 	uint64_t source_packets;
 	uint64_t duration_ns; /* first to last message, without the linger */
 };
 
 /*
- * Check everything, open transports and log, run, close.  Returns 0, or -errno with a reason in err; after a failure
- * before the run no log is left behind.  The source stays the caller's.
+ * Check everything, open transports and log, run, close; a request server answers until the linger is over.  Returns 0,
+ * or -errno with a reason in err; after a failure before the run no log is left behind.  The source stays the caller's.
  */
 int mdbus_feed_run(const struct mdbus_feed_run_config *config, struct mdbus_feed_result *result, char *err,
                    size_t errlen);

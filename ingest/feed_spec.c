@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * feed_spec.c - reading --line and --map; see feed_spec.h.
+ * feed_spec.c - reading --line, --map and --serve; see feed_spec.h.
  */
 #include "feed_spec.h"
 #include <arpa/inet.h>
@@ -217,4 +217,59 @@ int mdbus_feed_spec_map(const char *text, struct mdbus_feed_line_spec *line, cha
 		return bad(&r, "--map %s: expected OLDADDR:PORT=NEWADDR:PORT, at most %u of them to a line", text,
 		           MDBUS_FEED_PICK_MAX);
 	return 0;
+}
+
+static int set_serve(struct mdbus_feed_serve_spec *out, const char *key, const char *value, const char **expect)
+{
+	const char *rest;
+	uint64_t n = 0;
+	int rc;
+
+	if (strcmp(key, "loss") == 0) {
+		*expect = "a probability, 0.01 or 1%";
+		return read_chance(value, '\0', &out->loss, &rest);
+	}
+	*expect = "a number";
+	if (strcmp(key, "truncate") == 0) {
+		*expect = "a number of messages, 1 to 65000";
+		rc = read_number(value, 1, 65000, &n);
+		out->truncate = (uint32_t)n;
+	} else if (strcmp(key, "delay-us") == 0) {
+		rc = read_number(value, 0, 60000000, &n);
+		out->delay_ns = n * 1000;
+	} else {
+		rc = -ENOENT;
+	}
+	return rc;
+}
+
+int mdbus_feed_spec_serve(const char *text, struct mdbus_feed_serve_spec *out, char *err, size_t errlen)
+{
+	const struct reason r = { err, errlen };
+	char *copy = strdup(text), *save = NULL, *word;
+	int rc = 0;
+
+	memset(out, 0, sizeof(*out));
+	if (!copy)
+		return bad(&r, "out of memory");
+	word = strtok_r(copy, ",", &save);
+	if (!word || read_dest(word, &out->at))
+		rc = bad(&r, "--serve %s: starts with ADDR:PORT, as in 127.0.0.1:9100,loss=1%%", text);
+	while (!rc && (word = strtok_r(NULL, ",", &save))) {
+		char *value = strchr(word, '=');
+		const char *expect = "";
+
+		if (!value) {
+			rc = bad(&r, "--serve: '%s' is not KEY=VALUE", word);
+			break;
+		}
+		*value++ = '\0';
+		rc = set_serve(out, word, value, &expect);
+		if (rc == -ENOENT)
+			rc = bad(&r, "--serve: unknown '%s'; there is truncate, loss, delay-us", word);
+		else if (rc)
+			rc = bad(&r, "--serve: %s=%s: expected %s", word, value, expect);
+	}
+	free(copy);
+	return rc;
 }

@@ -13,7 +13,7 @@
 struct group {
 	uint64_t seq;
 	uint32_t first, end; /* in the part's index */
-	bool sent;     /* some line sent it, in its turn or as a repetition */
+	bool sent;     /* some line sent it, in its turn or as a repetition, or a request server had it */
 	bool carried;  /* a line that was up carried it in its turn: it must be delivered */
 	bool on_line;  /* some line carried it in its turn */
 	bool early;    /* sent before the reader attached */
@@ -52,7 +52,7 @@ static struct group group_at(const struct walk *w, uint32_t i, uint32_t end)
 	struct group g = { .seq = r->seq, .first = i, .early = true, .line_mask = r->line_mask, .time_ns = r->time_ns };
 
 	for (; i < end && (r = record_at(w, i))->seq == g.seq; i++) {
-		g.sent |= r->line_mask != 0;
+		g.sent |= r->line_mask != 0 || (r->flags & MDBUS_FEEDLOG_SERVED) != 0;
 		g.on_line |= r->line_mask != 0 && !(r->flags & MDBUS_FEEDLOG_REPEAT);
 		g.carried |= mdbus_judge_carried(w->j, r);
 		g.early &= r->time_ns < w->j->attach_ns;

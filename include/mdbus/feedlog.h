@@ -33,6 +33,7 @@ enum mdbus_feedlog_flag {
 	MDBUS_FEEDLOG_RETRANS = 2, /* the source marks it as a retransmission */
 	MDBUS_FEEDLOG_REPEAT = 4,  /* its number is not new in this epoch */
 	MDBUS_FEEDLOG_CUT = 8,     /* the feeder was stopped before every line had had it */
+	MDBUS_FEEDLOG_SERVED = 16, /* it could also be had from the feeder's request server */
 };
 
 struct mdbus_feedlog_record {
