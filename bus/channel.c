@@ -4,7 +4,6 @@
 #include <errno.h>
 
 #define POS_MASK  ((UINT64_C(1) << 48) - 1u)
-#define LOOKAHEAD 4u /* slots fetched for write ahead of use */
 #define STRANDED_MAX 256u /* messages in a row that came too late before a line looks for its place again */
 
 int mdbus_channel_init(struct mdbus_channel *c, const struct mdbus_bus *bus, uint32_t index, uint32_t line,
@@ -174,7 +173,8 @@ enum mdbus_decode_error mdbus_channel_publish(struct mdbus_channel *c, const str
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t pos = position(c, m[i].seq);
 
-		mdbus_ring_prefetch_write(&c->ring, pos + LOOKAHEAD);
+		if (i % MDBUS_OWN_BATCH == 0 && n - i > 1u)
+			mdbus_ring_own(&c->ring, pos, n - i < MDBUS_OWN_BATCH ? n - i : MDBUS_OWN_BATCH);
 		if (m[i].seq - c->gen.first_seq > POS_MASK - c->gen.base || m[i].len > MDBUS_MESSAGE_MAX ||
 		    mdbus_holds_full(c->holds)) {
 			t.late++;
