@@ -186,13 +186,9 @@ static bool lost_one(struct mdbus_sub *s, struct reader *d, struct mdbus_record 
 	return true;
 }
 
-/* A generation ends here: go over to the next. */
-static bool cross(struct mdbus_sub *s, struct reader *d, struct mdbus_record *r, enum mdbus_kind kind, uint64_t value)
+/* A generation ends here: go over to the next.  False: without a record. */
+static bool cross(struct reader *d, struct mdbus_record *r, enum mdbus_kind kind, uint64_t value, struct mdbus_gen next)
 {
-	struct mdbus_gen next;
-
-	if (!mdbus_gen_get(d->ring.hdr, d->gen.gen + 1, &next))
-		return overrun(s, d, r, d->pos);
 	next.skipped = d->gen.skipped + next.base - d->pos - 1u;
 	next.epoch = d->gen.epoch + (kind == MDBUS_KIND_RESET);
 	if (kind == MDBUS_KIND_RESET) {
@@ -270,6 +266,7 @@ static bool deliver_ahead(struct mdbus_sub *s, struct reader *d, struct mdbus_re
 static inline bool reader_next(struct mdbus_sub *s, struct reader *d, struct mdbus_record *r)
 {
 	uint64_t stamp, ref;
+	struct mdbus_gen next;
 
 	if (d->gen.gen == 0) {
 		if (mdbus_load_relaxed(&d->ring.hdr->gen) == 0 || !mdbus_gen_get(d->ring.hdr, 1, &d->gen))
@@ -307,7 +304,9 @@ static inline bool reader_next(struct mdbus_sub *s, struct reader *d, struct mdb
 			return true;
 		case MDBUS_KIND_RESET:
 		case MDBUS_KIND_JUMP:
-			if (cross(s, d, r, mdbus_stamp_kind(stamp), ref))
+			if (!mdbus_gen_get(d->ring.hdr, d->gen.gen + 1, &next))
+				return overrun(s, d, r, d->pos);
+			if (cross(d, r, mdbus_stamp_kind(stamp), ref, next))
 				return true;
 			continue;
 		case MDBUS_KIND_EXPIRED:
