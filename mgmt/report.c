@@ -122,6 +122,7 @@ json_t *mdbus_report_line(const struct mdbus_served *b, uint32_t line, bool deta
 	json_t *sum = json_object(), *channels = json_array();
 	uint64_t filled = 0;
 
+	json_object_set_new(o, "part_of", l->group != line ? json_string(dir->line[l->group].name) : json_null());
 	json_object_set_new(o, "pid", held ? number(l->lease.pid) : json_null());
 	json_object_set_new(o, "obtained", text(a->backend, sizeof(a->backend)));
 	json_object_set_new(o, "silent_ms", last ? number(now > last ? (now - last) / 1000000u : 0) : json_null());

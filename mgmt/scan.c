@@ -71,6 +71,23 @@ static uint64_t silence(const struct mdbus_line_seen *seen, uint64_t then, uint6
 	return now > then ? now - then : 0;
 }
 
+/* Silence of a line, or of that queue of it which heard most recently: a packet comes on one of them only. */
+static uint64_t group_silence(const struct mdbus_served *b, uint32_t line, uint64_t now)
+{
+	const struct mdbus_line_desc *l = b->map.dir->line;
+	uint64_t least = UINT64_MAX;
+
+	for (uint32_t k = 0; k < b->map.dir->nline; k++) {
+		if (l[k].group != l[line].group || l[k].lease.state != MDBUS_LEASE_HELD)
+			continue;
+		uint64_t arrival = mdbus_load_relaxed(&mdbus_bus_arena(&b->map, k)->count.last_arrival_ns);
+		uint64_t heard = silence(&b->line_seen[k], arrival, now);
+
+		least = heard < least ? heard : least;
+	}
+	return least;
+}
+
 static void tell_line(struct mdbus_daemon *d, const struct mdbus_served *b, uint32_t line, bool *was, bool is,
                       const char *begin, const char *end, uint64_t silent)
 {
@@ -91,7 +108,7 @@ static bool scan_line(struct mdbus_daemon *d, struct mdbus_served *b, uint32_t l
 
 	if (l->lease.state != MDBUS_LEASE_HELD)
 		return false;
-	uint64_t heard = silence(seen, mdbus_load_relaxed(&a->count.last_arrival_ns), now);
+	uint64_t heard = group_silence(b, line, now);
 	uint64_t turned = silence(seen, mdbus_load_relaxed(&a->count.heartbeat_ns), now);
 
 	tell_line(d, b, line, &seen->stale, l->stale_ms > 0 && heard > l->stale_ms * UINT64_C(1000000), "stale", "stale_end",
