@@ -17,6 +17,8 @@
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define AT(type, member) offsetof(type, member), sizeof(((type *)0)->member)
 
+#define UNSEQ_SUFFIX ".unseq"
+
 /* A channel as it stands in the file. */
 struct channel_text {
 	struct mdbus_channel_desc desc;
@@ -42,6 +44,7 @@ static const struct config_key channel_keys[] = {
 	{ "compare_every", CONFIG_NUMBER, AT(struct channel_text, desc.compare_every), 0, 1000000000, 0, NULL },
 	{ "key_window", CONFIG_NUMBER, AT(struct channel_text, desc.key_window), 64, 1 << 26, 0, NULL },
 	{ "key_age_ms", CONFIG_NUMBER, AT(struct channel_text, desc.key_age_ns), 0, 86400000, 1000000, NULL },
+	{ "unsequenced", CONFIG_FLAG, AT(struct channel_text, desc.unseq_of), 0, 0, 0, NULL },
 	{ "flows", CONFIG_OTHER, 0, 0, 0, 0, 0, NULL },
 };
 
@@ -366,6 +369,35 @@ static void read_channel(struct config_reader *r, const config_setting_t *s, str
 		mdbus_config_recover_channel(r, blame(s, "flows"), b, c);
 }
 
+/* A channel with unsequenced = true has a second one beside it, NAME.unseq, for its messages without a number. */
+static void add_unsequenced(struct config_reader *r, const config_setting_t *list, struct mdbus_config_bus *b)
+{
+	for (uint32_t i = 0, n = b->nchannel; i < n; i++) {
+		struct mdbus_channel_desc *c = &b->channel[i], *twin = &b->channel[b->nchannel];
+		const config_setting_t *s = config_setting_get_elem(list, i);
+
+		if (!c->unseq_of)
+			continue;
+		c->unseq_of = 0;
+		if (!c->ordered || strlen(c->name) + sizeof(UNSEQ_SUFFIX) > sizeof(c->name)) {
+			mdbus_config_mistake(r, blame(s, "unsequenced"), "unsequenced = true: only for a channel with ordered = true "
+			                     "and a name of at most %zu letters", sizeof(c->name) - sizeof(UNSEQ_SUFFIX));
+			continue;
+		}
+		if (b->nchannel == MDBUS_CHANNELS_MAX) {
+			mdbus_config_mistake(r, blame(s, "unsequenced"), "unsequenced = true: the channel beside it would be one more "
+			                     "than the %u a bus may have", MDBUS_CHANNELS_MAX);
+			return;
+		}
+		*twin = *c;
+		strcat(twin->name, UNSEQ_SUFFIX);
+		twin->ordered = 0;
+		twin->unseq_of = i + 1u;
+		memset(twin->flow, 0, sizeof(twin->flow));
+		b->nchannel++;
+	}
+}
+
 void mdbus_config_channels(struct config_reader *r, const config_setting_t *s, struct mdbus_config_bus *b,
                            const char *layouts)
 {
@@ -374,8 +406,10 @@ void mdbus_config_channels(struct config_reader *r, const config_setting_t *s, s
 	char bus[sizeof(r->where)];
 
 	memcpy(bus, r->where, sizeof(bus));
-	b->channel = n > 0 ? calloc(n, sizeof(b->channel[0])) : NULL;
+	b->channel = n > 0 ? calloc(2u * n, sizeof(b->channel[0])) : NULL; /* each may have a second one beside it */
 	b->nchannel = b->channel ? n : 0;
 	for (uint32_t i = 0; i < b->nchannel; i++)
 		read_channel(r, config_setting_get_elem(list, i), b, i, layouts, bus);
+	if (b->nchannel > 0)
+		add_unsequenced(r, list, b);
 }
