@@ -24,12 +24,20 @@ config() { # HEAD [DEPTH]
 }
 
 start_mdbusd() { # [OPTION...]
+	rm -f "$T/mdbusd.log" # of the one before, which was ready too
 	start mdbusd "$mdbusd" -c "$T/mdbus.conf" "$@"
 	wait_for 20 "mdbusd" grep -q "^mdbusd: ready" "$T/mdbusd.log"
 }
 
+# says PATTERN COMMAND...: not through a pipe, whose reader may end before the program has written everything.
+says() {
+	local pattern=$1 output
+	shift
+	output=$("$@" 2>&1) && grep -qE -- "$pattern" <<<"$output"
+}
+
 has_event() { # PATTERN
-	"$ctl" events --json | grep -qE -- "$1"
+	says "$1" "$ctl" events --json
 }
 
 state_of() { # LINE
@@ -43,7 +51,7 @@ line_is() { # LINE STATE
 # ---- without a daemon ----
 
 config 'hugepages = "never";' >"$T/mdbus.conf"
-"$mdbusd" --check -c "$T/mdbus.conf" | grep -q "no mistakes" || fail "a good file is not accepted"
+says "no mistakes" "$mdbusd" --check -c "$T/mdbus.conf" || fail "a good file is not accepted"
 sed 's/seats = 4/seets = 4/; s/depth = 65536/depth = 65535/' "$T/mdbus.conf" >"$T/bad.conf"
 refused "a bad file" "bad.conf:2: bus t: unknown key seets, did you mean seats\?" "$mdbusd" --check -c "$T/bad.conf"
 refused "a bad file" "bad.conf:7: bus t, channel one: depth = 65535: must be a power of two, such as 65536" \
@@ -58,8 +66,8 @@ done
 refused "an unknown command" "not a command" "$ctl" states
 refused "follow elsewhere" "only with events" "$ctl" lines --follow
 for program in "$mdbusd" "$ctl"; do
-	"$program" --help | grep -q -- --version || fail "$program --help"
-	"$program" --version | grep -q "^${program##*/} [0-9]" || fail "$program --version"
+	says --version "$program" --help || fail "$program --help"
+	says "^${program##*/} [0-9]" "$program" --version || fail "$program --version"
 done
 
 # ---- a daemon, two lines, a subscriber ----
@@ -77,14 +85,14 @@ start follow "$ctl" events --follow --json
 wait_for 10 "line A" line_is A up
 wait_for 10 "line B" line_is B up
 wait_for 10 "the subscriber" has_event '"seat_up"'
-"$ctl" status | grep -q "bus t: 2 of 2 lines up, 1 channels, 1 of 4 seats taken" || fail "status: $("$ctl" status)"
-"$ctl" status | grep -qE "^ +ring.0 +8 MiB|^ +ring.0 .*(THP|4 KiB)" || fail "status does not name the pages of ring.0"
-"$ctl" status --json | grep -q '"pages"' || fail "status --json"
-"$ctl" channels | grep -q "one .*moldudp64" || fail "channels"
-"$ctl" subscribers | grep -q "mdbus-tail .*$(pid_of tail)" || fail "subscribers"
+says "bus t: 2 of 2 lines up, 1 channels, 1 of 4 seats taken" "$ctl" status || fail "status: $("$ctl" status)"
+says "^ +ring.0 +8 MiB|^ +ring.0 .*(THP|4 KiB)" "$ctl" status || fail "status does not name the pages of ring.0"
+says '"pages"' "$ctl" status --json || fail "status --json"
+says "one .*moldudp64" "$ctl" channels || fail "channels"
+says "mdbus-tail .*$(pid_of tail)" "$ctl" subscribers || fail "subscribers"
 same "leases" 3 "$("$ctl" leases | grep -c " held ")"
-"$ctl" lines --all | grep -q "packets .*frames received from the backend" || fail "lines --all has no meanings"
-"$ctl" lines --json --bus t | grep -q '"line_gaps"' || fail "lines --json has no counters"
+says "packets .*frames received from the backend" "$ctl" lines --all || fail "lines --all has no meanings"
+says '"line_gaps"' "$ctl" lines --json --bus t || fail "lines --json has no counters"
 refused "an unknown bus" "no bus u" "$ctl" lines --bus u
 wait_for 10 "the stale event" has_event '"stale".*"line":"A"'
 refused "a second line A" "taken by pid $(pid_of a)" timeout 20 "$MDBUS_BIN/mdbus-ingest" t/A
@@ -112,7 +120,7 @@ start_mdbusd
 has_event '"adopt".*"held":3' || fail "not adopted: $("$ctl" events)"
 line_is A up || fail "line A was not adopted"
 same "line B, killed meanwhile" down "$(state_of B)"
-"$ctl" status | grep -q "adopted from an earlier mdbusd" || fail "status does not say adopted"
+says "adopted from an earlier mdbusd" "$ctl" status || fail "status does not say adopted"
 
 # ---- another configuration, stopping, purging ----
 
@@ -130,26 +138,29 @@ stop a KILL
 stop tail KILL
 stop follow TERM
 start_mdbusd
-"$ctl" channels --json | grep -q '"depth": 1024' || fail "the new configuration is not in force"
+says '"depth": 1024' "$ctl" channels --json || fail "the new configuration is not in force"
 stop mdbusd KILL
-"$mdbusd" --purge 2>&1 | grep -q "bus t removed" || fail "purge"
+says "bus t removed" "$mdbusd" --purge || fail "purge"
 [ ! -e "$MDBUS_RUN_DIR" ] || fail "purge left $(find "$MDBUS_RUN_DIR")"
 "$mdbusd" --purge || fail "purging nothing"
 
 # ---- huge pages: taken and given back ----
 
 huge=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
-if [ "$(id -u)" = 0 ] && [ -w "$huge" ] && [ "$(pgrep -cx mdbusd)" = 0 ]; then
+nobody_else() { # uses huge pages, and would change their number
+	! grep -q hugetlbfs /proc/mounts
+}
+if [ "$(id -u)" = 0 ] && [ -w "$huge" ] && nobody_else; then
 	before=$(cat "$huge")
 	config 'hugepages = "2M";' 16384 >"$T/mdbus.conf"
 	start_mdbusd
-	"$ctl" status | grep "ring.0"
+	says "ring.0 .*KiB|ring.0 .*MiB" "$ctl" status || fail "status with huge pages"
 	stop mdbusd KILL
 	start_mdbusd
 	stop mdbusd TERM
 	same "exit status of mdbusd" 0 "$stopped"
 	[ ! -e "$MDBUS_RUN_DIR" ] || fail "left: $(find "$MDBUS_RUN_DIR")"
-	[ "$(pgrep -cx mdbusd)" != 0 ] || same "nr_hugepages" "$before" "$(cat "$huge")"
+	! nobody_else || same "nr_hugepages" "$before" "$(cat "$huge")"
 fi
 
 # ---- roles ----
@@ -195,12 +206,13 @@ if [ "$(id -u)" = 0 ] && [ -r "$MDBUS_BIN/mdbusd" ] && setpriv --reuid=65534 --r
 	mkdir "$public/home"
 	chown 65534 "$public/home"
 	export MDBUS_RUN_DIR=$public/home/run
+	rm -f "$T/mdbusd.log"
 	start mdbusd setpriv --reuid=65534 --regid=65534 --clear-groups -- "$public/mdbusd" -c "$public/mdbus.conf"
 	wait_for 20 "mdbusd as nobody" grep -q "^mdbusd: ready" "$T/mdbusd.log"
 	start a setpriv --reuid=65534 --regid=65534 --clear-groups -- "$public/mdbus-ingest" t/A
 	start tail setpriv --reuid=65534 --regid=65534 --clear-groups -- "$public/mdbus-tail" t
 	wait_for 10 "line A as nobody" line_is A up
-	"$ctl" status | grep "ring.0" | grep -qE "THP|4 KiB" || fail "pages without root: $("$ctl" status)"
+	says "ring.0 .*(THP|4 KiB)" "$ctl" status || fail "pages without root: $("$ctl" status)"
 	stop a KILL
 	wait_for 10 "the end of line A as nobody" line_is A down
 	stop tail KILL
