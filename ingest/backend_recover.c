@@ -32,7 +32,6 @@
 #define LOOK_NS    200000u  /* between two looks for holes */
 #define SCAN_MAX   8192u    /* positions looked at, at most, of one channel */
 #define HOLES_MAX  64u
-#define APART      8u       /* holes so near to each other are asked for as one */
 #define EVENTS_MAX 64
 #define RCVBUF     (1 << 20)
 
@@ -144,17 +143,11 @@ static uint32_t find_holes(const struct mdbus_resolver *v, uint64_t end, struct 
 		end = v->head + SCAN_MAX;
 	for (uint64_t pos = v->head; pos < end; pos++) {
 		uint64_t stamp = mdbus_load_acquire(&mdbus_ring_slot(&v->ring, pos)->head.lo);
-		uint64_t seq = v->gen.first_seq + (pos - v->gen.base);
 
 		if (mdbus_stamp_is(stamp, pos, v->gen.gen) || mdbus_stamp_pos(stamp) > pos)
 			continue;
-		if (n > 0 && seq - holes[n - 1u].next <= APART) {
-			holes[n - 1u].next = seq + 1u;
-			continue;
-		}
-		if (n == HOLES_MAX)
+		if (!mdbus_hole_add(holes, &n, HOLES_MAX, v->gen.first_seq + (pos - v->gen.base)))
 			break;
-		holes[n++] = (struct mdbus_hole){ seq, seq + 1u };
 	}
 	return n;
 }
@@ -201,13 +194,17 @@ static void recover_refill(void *self)
 
 /* ---- answers ----------------------------------------------------------------------------------------------- */
 
-/* True if these bytes are an answer to what this channel has asked for. */
+/* True if these bytes are an answer to what this channel has asked for, and hold all messages that they count. */
 static bool is_answer(struct recover_channel *rc, const uint8_t *bytes, uint32_t len, uint64_t now)
 {
+	static struct mdbus_message m[MDBUS_MESSAGES_MAX];
+	const struct mdbus_layout *l = &rc->channel->desc.layout;
 	struct mdbus_packet d;
+	uint32_t n;
 
-	if (!rc->named || mdbus_layout_decode(&rc->channel->desc.layout, bytes, len, &d) != MDBUS_DECODE_OK ||
-	    memcmp(bytes, rc->session, sizeof(rc->session)) != 0) {
+	if (!rc->named || mdbus_layout_decode(l, bytes, len, &d) != MDBUS_DECODE_OK ||
+	    memcmp(bytes, rc->session, sizeof(rc->session)) != 0 ||
+	    mdbus_layout_messages(l, bytes, len, &d, m, MDBUS_MESSAGES_MAX, &n) != MDBUS_DECODE_OK || n != d.count) {
 		rc->ask.counts->refused++;
 		return false;
 	}

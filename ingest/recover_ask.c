@@ -9,17 +9,16 @@
 
 #include <stddef.h>
 
-uint32_t mdbus_hole_merge(struct mdbus_hole *holes, uint32_t n, uint64_t apart)
+bool mdbus_hole_add(struct mdbus_hole *holes, uint32_t *n, uint32_t max, uint64_t seq)
 {
-	uint32_t kept = 0;
-
-	for (uint32_t i = 0; i < n; i++) {
-		if (kept > 0 && holes[i].first - holes[kept - 1u].next <= apart)
-			holes[kept - 1u].next = holes[i].next;
-		else
-			holes[kept++] = holes[i];
+	if (*n > 0 && seq - holes[*n - 1u].next <= MDBUS_HOLE_APART) {
+		holes[*n - 1u].next = seq + 1u;
+		return true;
 	}
-	return kept;
+	if (*n == max)
+		return false;
+	holes[(*n)++] = (struct mdbus_hole){ seq, seq + 1u };
+	return true;
 }
 
 static bool is_wanted(const struct mdbus_ask_open *o, const struct mdbus_hole *holes, uint32_t n)

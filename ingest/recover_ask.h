@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define MDBUS_HOLE_APART   8u /* numbers between two holes that are asked for as one */
 #define MDBUS_ASK_OPEN_MAX 64u /* requests of one channel that wait for their answer */
 #define MDBUS_ASK_BURST_NS 10000000u /* what this long allows may go out at once */
 
@@ -56,8 +57,11 @@ struct mdbus_ask {
 	struct mdbus_ask_open open[MDBUS_ASK_OPEN_MAX];
 };
 
-/* Join holes that are at most `apart` numbers from each other; sorted in, sorted out.  Returns how many are left. */
-uint32_t mdbus_hole_merge(struct mdbus_hole *holes, uint32_t n, uint64_t apart);
+/*
+ * Number seq is missing, too; those before it were added before.  A hole so near to the last one that asking for both at once
+ * is cheaper becomes one with it.  False: it would be one more than max.
+ */
+bool mdbus_hole_add(struct mdbus_hole *holes, uint32_t *n, uint32_t max, uint64_t seq);
 
 /* These are the holes now, sorted: send what is due, as far as the rate allows. */
 void mdbus_ask_tick(struct mdbus_ask *a, const struct mdbus_hole *holes, uint32_t n, uint64_t now_ns);

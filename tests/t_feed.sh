@@ -102,6 +102,14 @@ refused "rate and timing" "--rate or --timing" "$feed" --pcap x --layout iex_tp 
 refused "negative" "negative" "$feed" --generate optiq --count -1 "${to[@]}"
 refused "an unknown option" "--speed: unknown option" "$feed" --generate optiq --speed 1 "${to[@]}"
 refused "a map without a line" "--map" "$feed" --generate optiq --map "$a=$b" "${to[@]}"
+serve=("$feed" --generate moldudp64 --count 1 "${to[@]}" --serve)
+refused "serving nowhere" "starts with ADDR:PORT" "${serve[@]}" truncate=3
+refused "serving in an unknown way" "unknown 'late'; there is truncate, loss, delay-us" "${serve[@]}" "$a,late=1"
+refused "answers of nothing" "truncate=0: expected a number of messages" "${serve[@]}" "$a,truncate=0"
+refused "more than all lost" "loss=2: expected a probability" "${serve[@]}" "$a,loss=2"
+refused "serving elsewhere" "cannot bind" "${serve[@]}" "192.0.2.1:$((port + 2))"
+refused "serving twice" "one is enough" "${serve[@]}" "127.0.0.1:$((port + 2))" --serve "127.0.0.1:$((port + 3))"
+refused "serving another feed" "layout optiq is not that" "$feed" --generate optiq --count 1 "${to[@]}" --serve "$a"
 refused "a CPU that is not there" "--cpu 4000" "$feed" --generate optiq --count 1 --cpu 4000 "${to[@]}"
 refused "no AF_XDP interface" "dev=IFACE|built without" "$feed" --generate optiq --transport af_xdp "${to[@]}"
 refused "a log that cannot be" "/nonexistent/log" "$feed" --generate optiq --count 1 --line "A,to=$a" --log /nonexistent/log
