@@ -3,8 +3,8 @@
  * backend_xdp_prog.h - the XDP program of an interface: put there by the first process, shared by those of its other queues.
  *
  * The program hangs on its interface by a link.  The first process makes it; every later one finds it by the interface and
- * holds it too, so program and maps live exactly as long as any of them does.  Nothing is pinned and nothing is attached by netlink:
- * however the processes end, with the last of them the kernel takes the program off the interface.
+ * holds it too, so program and maps live exactly as long as any of them does.  Nothing is pinned and nothing is attached
+ * by netlink: however the processes end, with the last of them the kernel takes the program off the interface.
  */
 #ifndef MDBUS_INGEST_BACKEND_XDP_PROG_H
 #define MDBUS_INGEST_BACKEND_XDP_PROG_H

@@ -50,7 +50,8 @@ print(next(l["counters"]["feed_packets"] for l in lines if l["line"] == sys.argv
 }
 
 drops() { # what the queues had no room for: a host too busy for this test looks like that
-	"$ctl" lines --json | tr ',' '\n' | grep -E '"(line|nic_dropped|ring_full|fill_empty|wrong_queue|feed_packets)"' | tr -d '\n'
+	"$ctl" lines --json | tr ',' '\n' |
+		grep -E '"(line|nic_dropped|ring_full|fill_empty|wrong_queue|feed_packets)"' | tr -d '\n'
 }
 
 sessions=0
@@ -59,7 +60,8 @@ send() { # CHANNEL LOSS [COMMAND while it sends]
 	sessions=$((sessions + 1))
 	start verify "$MDBUS_BIN/mdbus-verify" "t/c$1" --log "$T/log" --streams "c$1=0" --until-idle-ms 2000
 	wait_for 10 "mdbus-verify" grep -q attached "$T/verify.log"
-	start feed "${on_feed[@]}" "$MDBUS_BIN/mdbus-feed" --generate moldudp64 --count 10000 --rate 20000 --session "S$sessions" \
+	start feed "${on_feed[@]}" "$MDBUS_BIN/mdbus-feed" --generate moldudp64 --count 10000 --rate 20000 \
+		--session "S$sessions" \
 		--log "$T/log" --line "A,to=239.1.1.1:$stream,dev=mdq0,loss=$2" --line "B,to=239.1.2.1:$stream,dev=mdb0,loss=${3:-$2}"
 	sleep 0.2
 	${4:-true}
