@@ -55,14 +55,14 @@ drops() { # what the queues had no room for: a host too busy for this test looks
 }
 
 sessions=0
-send() { # CHANNEL LOSS [COMMAND while it sends]
+send() { # CHANNEL LOSS [LOSS-ON-B [COMMAND while it sends]]
 	local stream=$((7000 + $1))
 	sessions=$((sessions + 1))
 	start verify "$MDBUS_BIN/mdbus-verify" "t/c$1" --log "$T/log" --streams "c$1=0" --until-idle-ms 2000
 	wait_for 10 "mdbus-verify" grep -q attached "$T/verify.log"
 	start feed "${on_feed[@]}" "$MDBUS_BIN/mdbus-feed" --generate moldudp64 --count 10000 --rate 20000 \
-		--session "S$sessions" \
-		--log "$T/log" --line "A,to=239.1.1.1:$stream,dev=mdq0,loss=$2" --line "B,to=239.1.2.1:$stream,dev=mdb0,loss=${3:-$2}"
+		--session "S$sessions" --log "$T/log" \
+		--line "A,to=239.1.1.1:$stream,dev=mdq0,loss=$2" --line "B,to=239.1.2.1:$stream,dev=mdb0,loss=${3:-$2}"
 	sleep 0.2
 	${4:-true}
 	wait "$(pid_of feed)" || fail "the feeder"
