@@ -90,12 +90,10 @@ static uint64_t fresh_base(const struct mdbus_channel *c)
 	struct mdbus_gen newest;
 
 	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
-		const struct mdbus_arena_hdr *a = c->bus->arena[k].base;
+		const struct mdbus_line_channel *lc = mdbus_bus_line_channel(c->bus, k, c->index);
 
-		if (!(c->desc.line_mask >> k & 1u) || a == NULL)
+		if (!(c->desc.line_mask >> k & 1u) || lc == NULL)
 			continue;
-		const struct mdbus_line_channel *lc =
-			(const struct mdbus_line_channel *)(const void *)((const uint8_t *)a + a->channels_off) + c->index;
 		uint64_t at = mdbus_load_acquire(&lc->progress) & POS_MASK;
 
 		if (at > base)
@@ -191,12 +189,10 @@ static bool same_line(const struct mdbus_channel *c, uint32_t k)
 static bool other_agrees(const struct mdbus_channel *c, const struct mdbus_candidate *a)
 {
 	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
-		const struct mdbus_arena_hdr *h = c->bus->arena[k].base;
+		const struct mdbus_line_channel *lc = mdbus_bus_line_channel(c->bus, k, c->index);
 
-		if (same_line(c, k) || !(c->desc.line_mask >> k & 1u) || h == NULL)
+		if (same_line(c, k) || !(c->desc.line_mask >> k & 1u) || lc == NULL)
 			continue;
-		const struct mdbus_line_channel *lc =
-			(const struct mdbus_line_channel *)(const void *)((const uint8_t *)h + h->channels_off) + c->index;
 		uint64_t seq = mdbus_load_relaxed(&lc->candidate_seq);
 
 		if (seq != 0 && mdbus_load_relaxed(&lc->candidate_session) == a->session &&

@@ -9,20 +9,18 @@
 int mdbus_channel_init(struct mdbus_channel *c, const struct mdbus_bus *bus, uint32_t index, uint32_t line,
                        struct mdbus_holds *holds)
 {
-	struct mdbus_arena_hdr *arena = mdbus_bus_arena(bus, line);
-
 	*c = (struct mdbus_channel){
 		.ring = mdbus_ring_view(mdbus_bus_ring(bus, index), line),
 		.bus = bus,
 		.index = index,
 		.line = line,
 		.desc = bus->dir->channel[index],
-		.mine = (struct mdbus_line_channel *)(void *)((uint8_t *)arena + arena->channels_off) + index,
+		.mine = mdbus_bus_line_channel(bus, line, index),
 		.holds = holds,
 		.limit = POS_MASK,
 		.recovery = mdbus_load_relaxed(&bus->dir->line[line].recovery) != 0,
 	};
-	if (mdbus_layout_check(&c->desc.layout) != 0 || c->desc.window > c->desc.depth / 2 ||
+	if (c->mine == NULL || mdbus_layout_check(&c->desc.layout) != 0 || c->desc.window > c->desc.depth / 2 ||
 	    c->desc.depth != c->ring.mask + 1u)
 		return -EINVAL;
 	if (c->desc.agree_packets == 0)

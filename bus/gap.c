@@ -11,11 +11,7 @@ static uint16_t word_gen(uint64_t word)
 
 static const struct mdbus_line_channel *line_channel(const struct mdbus_resolver *v, uint32_t line)
 {
-	const struct mdbus_arena_hdr *a = v->bus->arena[line].base;
-
-	if (a == NULL)
-		return NULL;
-	return (const struct mdbus_line_channel *)(const void *)((const uint8_t *)a + a->channels_off) + v->channel;
+	return mdbus_bus_line_channel(v->bus, line, v->channel);
 }
 
 static bool line_is_live(const struct mdbus_resolver *v, uint32_t line)

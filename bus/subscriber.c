@@ -58,13 +58,8 @@ static uint64_t newest_head(const struct mdbus_sub *s, const struct reader *d)
 	uint64_t head = 0;
 
 	for (uint32_t k = 0; k < s->bus.dir->nline && k < MDBUS_LINES_MAX; k++) {
-		const struct mdbus_arena_hdr *a = s->bus.arena[k].base;
-
-		if (a == NULL || d->channel >= a->nchannel)
-			continue;
-		const struct mdbus_line_channel *c =
-			(const struct mdbus_line_channel *)(const void *)((const uint8_t *)a + a->channels_off) + d->channel;
-		uint64_t h = mdbus_load_acquire(&c->head);
+		const struct mdbus_line_channel *c = mdbus_bus_line_channel(&s->bus, k, d->channel);
+		uint64_t h = c ? mdbus_load_acquire(&c->head) : 0;
 
 		if (h > head)
 			head = h;

@@ -105,4 +105,23 @@ static inline struct mdbus_arena_hdr *mdbus_bus_arena(const struct mdbus_bus *bu
 	return bus->arena[line].base;
 }
 
+/*
+ * One channel as `line` sees it, or NULL if that line's arena is not mapped.  The arena's header is that line's to write, so
+ * where the table lies is believed only after it was compared with what is mapped.  Any process.
+ */
+static inline struct mdbus_line_channel *mdbus_bus_line_channel(const struct mdbus_bus *bus, uint32_t line,
+                                                                uint32_t channel)
+{
+	const struct mdbus_region *r = &bus->arena[line];
+	uint64_t off;
+
+	if (r->base == NULL)
+		return NULL;
+	off = mdbus_load_relaxed(&((struct mdbus_arena_hdr *)r->base)->channels_off);
+	if (off % MDBUS_CACHE_LINE != 0 || off > r->size ||
+	    (r->size - off) / sizeof(struct mdbus_line_channel) <= channel)
+		return NULL;
+	return (struct mdbus_line_channel *)(void *)((uint8_t *)r->base + off) + channel;
+}
+
 #endif
