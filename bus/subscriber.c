@@ -228,7 +228,7 @@ static inline bool deliver(struct mdbus_sub *s, const struct reader *d, struct m
 		const struct mdbus_arena_hdr *h = a->base;
 		uint64_t frame = h->frames_off + ((mdbus_ref_off(ref) - h->frames_off) & ~(uint64_t)(h->frame_size - 1u));
 
-		if (frame + sizeof(struct mdbus_frame_meta) <= a->size)
+		if (frame < a->size && a->size - frame >= sizeof(struct mdbus_frame_meta))
 			__builtin_memcpy(&r->rx_ns, (const uint8_t *)a->base + frame, sizeof(r->rx_ns));
 	}
 	return true;
