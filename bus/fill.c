@@ -2,10 +2,10 @@
  *
  * fill.c - what a recovery line does with a packet: fill holes, and nothing else.
  *
- * A request server answers late, twice, or what nobody asked for, and a line that followed it would lead every other one
- * astray.  So a recovery line follows nothing: it has no progress, no candidate and no number that it expects; it opens no
- * generation and agrees to none.  Its messages are offered to the generation in which the oldest open gap lies, if they are of
- * that session.  Whoever has a number already, or has declared it lost, keeps it.
+ * A request server answers late, twice, or what nobody asked for, and a line that followed it would lead every other
+ * one astray.  So a recovery line follows nothing: it has no progress, no candidate and no number that it expects; it
+ * opens no generation and agrees to none.  Its messages are offered to the generation in which the oldest open gap
+ * lies, if they are of that session.  Whoever has a number already, or has declared it lost, keeps it.
  */
 #include "channel.h"
 

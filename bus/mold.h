@@ -2,7 +2,9 @@
  *
  * mold.h - MoldUDP64's requests: 20 bytes that look like the header of the answer.
  *
- *	0  session, 10 bytes as the feed has it     10  number of the first message, u64     18  messages, u16     (big endian)
+ *	0  session, 10 bytes as the feed has it    10  number of the first message, u64    18  messages, u16
+ *
+ * Numbers are big-endian.
  *
  * The answer is an ordinary packet of that session with as many of the messages as the server cares to put into one.
  * Pure functions on private memory; any process.
@@ -23,7 +25,7 @@ struct mdbus_mold_request {
 	uint16_t count;
 };
 
-/* True if packets of this layout have MoldUDP64's header and messages, so that a request server can answer with them. */
+/* True if packets of this layout have MoldUDP64's header and messages: a request server can answer with them. */
 bool mdbus_mold_layout(const struct mdbus_layout *l);
 
 /* Write a request, or the header of a packet: both are the same. */

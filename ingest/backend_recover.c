@@ -2,14 +2,15 @@
  *
  * backend_recover.c - the answers of MoldUDP64 request servers as a line.
  *
- * What other lines receive from the feed, this one receives by asking.  It looks at the rings for holes that are worth asking
- * for (mdbus_resolver_wanted), asks for them (recover_ask.h), and hands the answers over like any packets; what they fill
- * and what comes too late is decided by the ring, as ever.
+ * What other lines receive from the feed, this one receives by asking.  It looks at the rings for holes that are
+ * worth asking for (mdbus_resolver_wanted), asks for them (recover_ask.h), and hands the answers over like any
+ * packets; what they fill and what comes too late is decided by the ring, as ever.
  *
- * Each channel has a socket of its own, connected to the server it asks, so the kernel keeps everybody else's packets away.
- * Of the server's it believes those of the session asked for, within the numbers asked for.  The session's bytes come
- * from the lines that receive it, and are believed if their hash is that of the ring's generation.  A session that has
- * started its numbers again cannot be recovered: an answer would not say which of two messages of one number it holds.
+ * Each channel has a socket of its own, connected to the server it asks, so the kernel keeps everybody else's packets
+ * away.  Of the server's it believes those of the session asked for, within the numbers asked for.  The session's
+ * bytes come from the lines that receive it, and are believed if their hash is that of the ring's generation.  A
+ * session that has started its numbers again cannot be recovered: an answer would not say which of two messages of
+ * one number it holds.
  *
  * None of this is hot: it runs some thousand times a second, and whenever an answer comes.
  */
@@ -331,8 +332,12 @@ static int open_all(struct recover_line *l, struct mdbus_backend_env *env)
 {
 	int rc = 0;
 
-	if (l->epoll < 0 || l->channel == NULL)
+	l->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (l->epoll < 0)
 		rc = -errno;
+	l->channel = calloc(env->nflow, sizeof(*l->channel));
+	if (l->channel == NULL)
+		rc = -ENOMEM;
 	for (uint32_t f = 0; rc == 0 && f < env->nflow; f++) {
 		uint32_t number = env->flows[f].port - 1u;
 
@@ -361,8 +366,7 @@ static void *recover_open(struct mdbus_backend_env *env)
 	}
 	l->env = *env;
 	take_counts(l);
-	l->epoll = epoll_create1(EPOLL_CLOEXEC);
-	l->channel = calloc(env->nflow, sizeof(*l->channel));
+	l->epoll = -1;
 	if (!take_limits(l, env->line))
 		snprintf(env->error, sizeof(env->error), "line %s: backend recover needs servers and limits of requests",
 		         env->line->name);

@@ -2,9 +2,9 @@
  *
  * feed_serve.c - see feed_serve.h.
  *
- * A session's messages lie one after another in a ring of bytes, and a second ring says for each number where: so a request
- * finds its first message by its number, and the memory of each is bounded whatever the feed does.  Both rings are mapped
- * whole and touched only as far as they are used.
+ * A session's messages lie one after another in a ring of bytes, and a second ring says for each number where: so a
+ * request finds its first message by its number, and the memory of each is bounded whatever the feed does.  Both
+ * rings are mapped whole and touched only as far as they are used.
  */
 #include "feed_serve.h"
 #include "../bus/mold.h"
@@ -276,8 +276,9 @@ static int listen_at(struct mdbus_feed_serve *s)
 	return s->fd >= 0 && bind(s->fd, (const struct sockaddr *)&at, sizeof(at)) == 0 ? 0 : -errno;
 }
 
-struct mdbus_feed_serve *mdbus_feed_serve_open(const struct mdbus_feed_serve_spec *spec, const struct mdbus_layout *layout,
-                                               uint64_t seed, char *err, size_t errlen)
+struct mdbus_feed_serve *mdbus_feed_serve_open(const struct mdbus_feed_serve_spec *spec,
+                                               const struct mdbus_layout *layout, uint64_t seed, char *err,
+                                               size_t errlen)
 {
 	struct mdbus_feed_serve *s;
 	char at[INET_ADDRSTRLEN];

@@ -2,10 +2,10 @@
  *
  * feed_serve.h - the feeder as a MoldUDP64 request server.
  *
- * Keeps what the source has sent, the newest of each of the newest sessions, and answers requests for it (bus/mold.h) with
- * ordinary packets.  What lies beyond is answered by a heartbeat that says how far the session has come; a session
- * it does not know, or has let go, by nothing.  Answers can be cut short, lost and late on purpose.  Private memory, the
- * feeder's one thread.
+ * Keeps what the source has sent, the newest of each of the newest sessions, and answers requests for it (bus/mold.h)
+ * with ordinary packets.  What lies beyond is answered by a heartbeat that says how far the session has come; a
+ * session it does not know, or has let go, by nothing.  Answers can be cut short, lost and late on purpose.  Private
+ * memory, the feeder's one thread.
  */
 #ifndef MDBUS_INGEST_FEED_SERVE_H
 #define MDBUS_INGEST_FEED_SERVE_H
@@ -32,8 +32,9 @@ struct mdbus_feed_serve_stats {
 struct mdbus_feed_serve;
 
 /* Bind the socket.  NULL with a reason in err: the address, or a layout that is not MoldUDP64's. */
-struct mdbus_feed_serve *mdbus_feed_serve_open(const struct mdbus_feed_serve_spec *spec, const struct mdbus_layout *layout,
-                                               uint64_t seed, char *err, size_t errlen);
+struct mdbus_feed_serve *mdbus_feed_serve_open(const struct mdbus_feed_serve_spec *spec,
+                                               const struct mdbus_layout *layout, uint64_t seed, char *err,
+                                               size_t errlen);
 
 /* The source has sent p: keep its messages.  0 or -ENOMEM. */
 int mdbus_feed_serve_keep(struct mdbus_feed_serve *s, const struct mdbus_feed_packet *p);

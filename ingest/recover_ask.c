@@ -2,8 +2,8 @@
  *
  * recover_ask.c - see recover_ask.h.
  *
- * The open requests of a channel never overlap, so each number is in one of them or in none: that says whether it has been
- * asked for, when, and how often.
+ * The open requests of a channel never overlap, so each number is in one of them or in none: that says whether it has
+ * been asked for, when, and how often.
  */
 #include "recover_ask.h"
 

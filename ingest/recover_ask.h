@@ -2,10 +2,11 @@
  *
  * recover_ask.h - which numbers to ask a request server for, and when.
  *
- * Holes go in, requests come out.  A number is asked for once, and again only when its request has been silent for the retry
- * time, which doubles as long as nothing is heard; when not a single answer came since, the next server of the list is
- * asked.  An answer that stops short of what was asked for leaves the rest to be asked for at once.  Requests of all
- * channels of a line share one rate.  Clock and socket are the caller's, so a test can be both; private memory, one thread.
+ * Holes go in, requests come out.  A number is asked for once, and again only when its request has been silent for
+ * the retry time, which doubles as long as nothing is heard; when not a single answer came since, the next server of
+ * the list is asked.  An answer that stops short of what was asked for leaves the rest to be asked for at once.
+ * Requests of all channels of a line share one rate.  Clock and socket are the caller's, so a test can be both;
+ * private memory, one thread.
  */
 #ifndef MDBUS_INGEST_RECOVER_ASK_H
 #define MDBUS_INGEST_RECOVER_ASK_H
@@ -58,8 +59,8 @@ struct mdbus_ask {
 };
 
 /*
- * Number seq is missing, too; those before it were added before.  A hole so near to the last one that asking for both at once
- * is cheaper becomes one with it.  False: it would be one more than max.
+ * Number seq is missing, too; those before it were added before.  A hole so near to the last one that asking for both
+ * at once is cheaper becomes one with it.  False: it would be one more than max.
  */
 bool mdbus_hole_add(struct mdbus_hole *holes, uint32_t *n, uint32_t max, uint64_t seq);
 

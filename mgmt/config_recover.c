@@ -2,7 +2,8 @@
  *
  * config_recover.c - see config_recover.h.
  *
- * A recovery line is sent nothing, so its flows name no address: a channel says only that it wants to be recovered there.
+ * A recovery line is sent nothing, so its flows name no address: a channel says only that it wants to be recovered
+ * there.
  */
 #include "config_recover.h"
 #include <arpa/inet.h>

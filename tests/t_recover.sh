@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Recovery is a line: what lines A and B both lose, mdbus-recover gets from a request server that cuts its answers short, loses
-# some and is second in the list.  Without a server the gaps are exactly what both lines lost, and a killed mdbus-recover
-# holds them up no longer than it lived.
+# Recovery is a line: what lines A and B both lose, mdbus-recover gets from a request server that cuts its answers
+# short, loses some and is second in the list.  Without a server the gaps are exactly what both lines lost, and a
+# killed mdbus-recover holds them up no longer than it lived.
 # timeout: 180
 # mutants: recover_no_retry gap_before_recovery
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

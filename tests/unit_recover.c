@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Asking for what is missing: which requests go out for which holes, on a clock and socket of the test's own; and what the
- * bus makes of a recovery line: gaps wait for it while it lives, and its packets fill holes and do nothing else.
+ * Asking for what is missing: which requests go out for which holes, on a clock and socket of the test's own; and
+ * what the bus makes of a recovery line: gaps wait for it while it lives, and its packets fill holes and do nothing
+ * else.
  *
  * mutants: recover_no_retry gap_before_recovery
  */
@@ -67,7 +68,8 @@ static void tick_one(uint64_t now, uint64_t first, uint64_t next)
 
 static void test_bytes(void)
 {
-	static const uint8_t want[20] = { 'S', 'E', 'S', 'S', 'I', 'O', 'N', ' ', ' ', '1', 1, 2, 3, 4, 5, 6, 7, 8, 0xab, 0xcd };
+	static const uint8_t want[20] = { 'S', 'E', 'S', 'S', 'I', 'O', 'N', ' ', ' ', '1',
+		                          1, 2, 3, 4, 5, 6, 7, 8, 0xab, 0xcd };
 	struct mdbus_mold_request r = { .first = UINT64_C(0x0102030405060708), .count = 0xabcd }, back;
 	uint8_t bytes[20];
 
