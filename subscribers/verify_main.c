@@ -17,13 +17,13 @@
 #define DOWNS_MAX    4096u
 #define LINES        8u
 #define WAIT_NS      10000000u
-#define DRAIN_NS     UINT64_C(200000000)  /* after a signal: quiet for so long is the end ... */
-#define DRAIN_MAX_NS UINT64_C(5000000000) /* ... and this is the end anyway */
+#define DRAIN_NS     UINT64_C(500000000) /* after a signal: quiet for so long is the end */
 
 static const struct mdbus_tool tool = {
 	.name = "mdbus-verify",
 	.synopsis = "BUS[/CHANNEL] --log FILE",
-	.about = "Reads the bus until it is idle or a signal comes, then reads the log that mdbus-feed --log wrote and says\n"
+	.about = "Reads the bus until it is idle or a signal comes (then what is there to the end, until half a second of\n"
+		 "silence; a second signal ends it without a verdict), then reads the log that mdbus-feed --log wrote and says\n"
 		 "whether every message was delivered once, in order and whole, or announced as a gap that the log explains.\n"
 		 "Prints \"mdbus-verify: attached\" when it is ready (to stderr with --json). Start the feeder after that.\n"
 		 "A gap is explained if the number was lost on all lines, was never sent by the source, or was carried only by\n"
@@ -96,40 +96,44 @@ static void take(struct verify *v, struct mdbus_record *r)
 	}
 }
 
-/* True when the reading is over: nothing has come since `last`, and the first signal (0: none) came at `signal`. */
+/*
+ * True when the reading is over: no record for long enough, the newest one having come at `last`.  After a signal (which
+ * came at `signal`; 0: none) everything that is there is read first, however long that takes: what this process has not
+ * got round to is not lost.
+ */
 static bool over(uint64_t now, uint64_t last, uint64_t signal, bool any)
 {
-	if (mdbus_tool_stopped() > 1)
-		return true;
 	if (signal != 0)
-		return now - (last > signal ? last : signal) >= DRAIN_NS || now - signal >= DRAIN_MAX_NS;
+		return now - (last > signal ? last : signal) >= DRAIN_NS;
 	return any && opt.until_idle_ms > 0 && now - last >= (uint64_t)opt.until_idle_ms * 1000000u;
 }
 
-static void read_bus(struct verify *v)
+/* False: a second signal ended it before everything there had been read. */
+static bool read_bus(struct verify *v)
 {
-	uint64_t last = mdbus_clock_ns(), signal = 0, now;
-	uint32_t misses = 0, reads = 0;
+	uint64_t last = mdbus_clock_ns(), signal = 0;
+	uint32_t misses = 0;
 	struct mdbus_record r;
 	bool any = false;
 
-	for (;;) {
+	while (mdbus_tool_stopped() < 2) {
 		if (mdbus_sub_next(v->sub, &r)) {
 			take(v, &r);
 			any = true;
 			misses = 0;
-			if (++reads % 1024u != 0 || !mdbus_tool_stopped())
-				continue;
+			continue;
 		}
-		now = mdbus_clock_ns();
+		uint64_t now = mdbus_clock_ns();
+
 		if (misses == 0)
 			last = now;
 		if (signal == 0 && mdbus_tool_stopped())
 			signal = now;
 		if (over(now, last, signal, any))
-			return;
+			return true;
 		mdbus_tool_idle(v->sub, misses++, opt.spin, WAIT_NS);
 	}
+	return false;
 }
 
 /* ---- arguments ------------------------------------------------------------------------------------------------- */
@@ -333,8 +337,10 @@ static int run(struct verify *v, const char *bus)
 		return MDBUS_TOOL_USAGE;
 	fprintf(opt.json ? stderr : stdout, "%s: attached\n", tool.name);
 	fflush(NULL);
-	read_bus(v);
-	return verdict(v);
+	if (read_bus(v))
+		return verdict(v);
+	mdbus_tool_error(&tool, "ended by a second signal before everything was read: no verdict");
+	return MDBUS_TOOL_FAIL;
 }
 
 int main(int argc, char **argv)
