@@ -114,8 +114,14 @@ same "alone: gaps" "$lost" "$(first gaps "$T/alone.log")"
 watch killed patient
 send "$T/killed.bin" $((port + 2)) 10% --seed 5 --no-loss-last 60 &
 started[feed]=$!
-sleep 0.7
-"$MDBUS_BIN/mdbus-tail" t/patient --from oldest --json --until-idle-ms 100 >"$T/waiting.json"
+held_up() { # readers have got somewhere, and get no further: there is a hole
+	local before
+	before=$(wc -l <"$T/waiting.json")
+	"$MDBUS_BIN/mdbus-tail" t/patient --from oldest --json --until-idle-ms 100 >"$T/waiting.json"
+	[ "$before" -gt 0 ] && [ "$before" = "$(wc -l <"$T/waiting.json")" ]
+}
+touch "$T/waiting.json"
+wait_for 20 "a hole that both lines left" held_up
 stop r KILL
 wait "${started[feed]}"
 unset "started[feed]"
@@ -131,7 +137,11 @@ same "killed: what stood before the first gap while the recovery line lived" "$s
 watch again patient
 send "$T/again.bin" $((port + 2)) 10% --seed 6 --session AGAIN --linger-ms 1000 --serve "$server,delay-us=100" &
 started[feed]=$!
-sleep 0.5
+new_gaps() {
+	timeout 0.2 "$MDBUS_BIN/mdbus-tail" t/patient --json >"$T/new.json" || true
+	grep -q '"kind":"gap"' "$T/new.json"
+}
+wait_for 20 "a gap of this session" new_gaps
 start r "$MDBUS_BIN/mdbus-recover" t/R
 wait "${started[feed]}"
 unset "started[feed]"
