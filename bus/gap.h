@@ -55,8 +55,8 @@ struct mdbus_resolver {
 };
 
 /*
- * Zeroed by the caller before its first use.  line: the caller's line, or MDBUS_LINES_MAX for mdbusd.  Starts at the furthest head that any line has noted.
- * The bus stays mapped as long as the resolver is used.
+ * Zeroed by the caller before its first use.  line: the caller's line, or MDBUS_LINES_MAX for mdbusd.  Starts at the
+ * furthest head that any line has noted.  The bus stays mapped as long as the resolver is used.
  */
 void mdbus_resolver_init(struct mdbus_resolver *v, const struct mdbus_bus *bus, uint32_t channel, uint32_t line);
 

@@ -54,7 +54,10 @@ struct mdbus_backend_ops {
 	 * busy: retries EBUSY for up to three seconds.
 	 */
 	void *(*open)(struct mdbus_backend_env *env);
-	/* Up to max packets; 0: none now; -errno: the line is broken; -ENODATA: the file is at its end. No system call if it can. */
+	/*
+	 * Up to max packets; 0: none now; -errno: the line is broken; -ENODATA: the file is at its end.  No system call if
+	 * it can.
+	 */
 	int (*poll)(void *self, struct mdbus_rx *rx, uint32_t max);
 	/* Lend frames from the pool back to the queue, as many as it wants. After each batch. */
 	void (*refill)(void *self);

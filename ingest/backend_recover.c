@@ -103,12 +103,10 @@ static bool learn_session(struct recover_channel *rc)
 	const struct mdbus_resolver *v = &rc->channel->resolver;
 
 	for (uint32_t k = 0; k < MDBUS_LINES_MAX && !rc->named; k++) {
-		const struct mdbus_arena_hdr *a = v->line_mask >> k & 1u ? mdbus_bus_arena(bus, k) : NULL;
+		const struct mdbus_line_channel *lc = mdbus_bus_line_channel(bus, k, rc->channel->index);
 
-		if (a == NULL)
+		if (!(v->line_mask >> k & 1u) || lc == NULL)
 			continue;
-		const struct mdbus_line_channel *lc =
-			(const struct mdbus_line_channel *)(const void *)((const uint8_t *)a + a->channels_off) + rc->channel->index;
 
 		memcpy(rc->session, lc->session[v->gen.gen % 4u], sizeof(rc->session));
 		rc->named = is_session_of(&rc->channel->desc.layout, rc->session, &v->gen);

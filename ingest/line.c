@@ -101,8 +101,8 @@ static int set_up_channels(struct mdbus_line *l)
 		if (!(l->bus.dir->channel[c].line_mask >> l->index & 1u))
 			continue;
 		if (mdbus_channel_init(&l->channel[c], &l->bus, c, l->index, &l->holds) != 0)
-			return fail(l, -EBADMSG, "channel %s: its description in the bus directory is damaged; stop the bus and run "
-			            "mdbusd --purge", l->bus.dir->channel[c].name);
+			return fail(l, -EBADMSG, "channel %s: its description in the bus directory is damaged; stop the bus "
+			            "and run mdbusd --purge", l->bus.dir->channel[c].name);
 		l->ring[c] = &l->channel[c].ring;
 		l->mine[l->nmine++] = c;
 	}

@@ -380,13 +380,14 @@ static void add_unsequenced(struct config_reader *r, const config_setting_t *lis
 			continue;
 		c->unseq_of = 0;
 		if (!c->ordered || strlen(c->name) + sizeof(UNSEQ_SUFFIX) > sizeof(c->name)) {
-			mdbus_config_mistake(r, blame(s, "unsequenced"), "unsequenced = true: only for a channel with ordered = true "
-			                     "and a name of at most %zu letters", sizeof(c->name) - sizeof(UNSEQ_SUFFIX));
+			mdbus_config_mistake(r, blame(s, "unsequenced"), "unsequenced = true: only for a channel with "
+			                     "ordered = true and a name of at most %zu letters",
+			                     sizeof(c->name) - sizeof(UNSEQ_SUFFIX));
 			continue;
 		}
 		if (b->nchannel == MDBUS_CHANNELS_MAX) {
-			mdbus_config_mistake(r, blame(s, "unsequenced"), "unsequenced = true: the channel beside it would be one more "
-			                     "than the %u a bus may have", MDBUS_CHANNELS_MAX);
+			mdbus_config_mistake(r, blame(s, "unsequenced"), "unsequenced = true: the channel beside it would "
+			                     "be one more than the %u a bus may have", MDBUS_CHANNELS_MAX);
 			return;
 		}
 		*twin = *c;

@@ -103,10 +103,11 @@ void arbitration_cost(json_t *report)
 		}
 		double dec = per_message(decoding, per), acc = per_message(accept, per), dup = per_message(duplicate, per);
 
-		printf("  cost, %2u to a packet: accepted %5.1f ns, duplicate %5.1f ns, decoding %5.1f ns (%.1f ns a packet)\n", per,
-		       acc - dec, dup - dec, dec, dec * per);
-		json_array_append_new(report, json_pack("{s:s, s:i, s:f, s:f, s:f}", "figure", "cost", "messages_per_packet", (int)per,
-		                                        "accepted_ns", acc - dec, "duplicate_ns", dup - dec, "decode_ns", dec));
+		printf("  cost, %2u to a packet: accepted %5.1f ns, duplicate %5.1f ns, decoding %5.1f ns (%.1f ns a packet)\n",
+		       per, acc - dec, dup - dec, dec, dec * per);
+		json_array_append_new(report, json_pack("{s:s, s:i, s:f, s:f, s:f}", "figure", "cost", "messages_per_packet",
+		                                        (int)per, "accepted_ns", acc - dec, "duplicate_ns", dup - dec,
+		                                        "decode_ns", dec));
 	}
 	bed_close(&bed);
 }

@@ -6,7 +6,8 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 need_command clang
 clang -fsanitize=fuzzer,address,undefined -x c -o "$T/probe" - >"$T/probe.log" 2>&1 <<<'int LLVMFuzzerTestOneInput(const
-	unsigned char *p, unsigned long n) { return n && !*p ? 0 : 0; }' || skip "clang has no libFuzzer: $(tail -n 1 "$T/probe.log")"
+	unsigned char *p, unsigned long n) { return n && !*p ? 0 : 0; }' ||
+	skip "clang has no libFuzzer: $(tail -n 1 "$T/probe.log")"
 cd "$MDBUS_TOP"
 
 BUILD=$MDBUS_BUILD FRESH=1 tests/fuzz "${MDBUS_FUZZ_SECONDS:-5}" || fail "a fuzzer found something; see above"

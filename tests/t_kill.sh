@@ -15,19 +15,22 @@ cat >"$T/mdbus.conf" <<-CONF
 	  lines = ( { name = "A"; backend = "kernel"; interface = "lo"; frames = 1024; idle_spins = 50; },
 	    { name = "B"; backend = "kernel"; interface = "lo"; frames = 1024; idle_spins = 50; } );
 	  channels = ( { name = "one"; layout = "moldudp64"; gap_timeout_us = 2000000; reorder_window = 8;
-	      flows = { A = "127.0.0.1:$port"; B = "127.0.0.1:$((port + 1))"; }; } ); } );
+	      flows = { A = "127.0.0.1:$port"; B = "127.0.0.1:$((port + 1))"; }; },
+	    { name = "two"; layout = "moldudp64"; slot_size = 64; gap_timeout_us = 500000; reorder_window = 8;
+	      flows = { A = "127.0.0.1:$((port + 2))"; B = "127.0.0.1:$((port + 3))"; }; } ); } );
 CONF
 
-# Send packets of MoldUDP64, one message each.
+# Send packets of MoldUDP64, one message each; lines C and D are A and B of channel two.
 packets() { # LINE SESSION NUMBER...
 	python3 - "$@" <<-'PY' "$port"
 		import socket, struct, sys
 		line, session, *numbers, port = sys.argv[1:]
 		s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 		for n in map(int, numbers):
-		    body = b"%s:%d" % (session.encode(), n)
+		    body = b"%-50s:%d" % (session.encode(), n) if line in "CD" else b"%s:%d" % (session.encode(), n)
+		    n %= 10000
 		    s.sendto(struct.pack(">10sQHH", session.encode(), n, 1, len(body)) + body,
-		             ("127.0.0.1", int(port) + "AB".index(line)))
+		             ("127.0.0.1", int(port) + "ABCD".index(line)))
 	PY
 }
 
@@ -47,7 +50,8 @@ line_up() { # LINE
 }
 
 records() { # those that mdbus-tail has printed: seq, with g for a gap and r for a reset
-	jq -rj 'if .kind == "data" then "\(.seq) " elif .kind == "gap" then "g\(.seq)x\(.count) " else "\(.kind)\(.epoch) " end' \
+	jq -rj 'select(.channel == "one") | if .kind == "data" then "\(.seq) "
+		elif .kind == "gap" then "g\(.seq)x\(.count) " else "\(.kind)\(.epoch) " end' \
 		"$T/tail.log"
 }
 
@@ -100,6 +104,25 @@ line_up A
 packets A TWO 1 2 3 4 5
 all="1 2 3 4 5 6 7 8 g9x1 10 11 12 reset2 1 2 3 4 5"
 expect "a hole, a death and a new session" "$all"
+
+# ---- a line dies after a restart of the numbers under one name, when the frames of the same numbers have been taken back ----
+
+newest() { # of channel two
+	[ "$(jq -r 'select(.channel == "two") | "\(.epoch) \(.seq) \(.kind)"' "$T/tail.log" | tail -n 1)" = "$1" ]
+}
+for ((first = 1; first <= 1401; first += 100)); do # in steps that any socket's buffer holds
+	# shellcheck disable=SC2046 # numbers
+	packets C ONE $(seq $first $((first + 99)))
+	wait_for 20 "number $((first + 99)) of channel two" newest "1 $((first + 99)) data"
+done
+# shellcheck disable=SC2046
+packets C ONE $(seq 10001 10020) # numbers 1 to 20, other bytes
+wait_for 20 "the restart" newest "2 20 data"
+stop A KILL
+line_up A
+# shellcheck disable=SC2046
+packets C ONE $(seq 10021 10025)
+wait_for 20 "what a new process gets in the restarted session" newest "2 25 data"
 
 # ---- everything dies; the bus is there for the next ones ----
 

@@ -112,7 +112,8 @@ static void reference(const struct shape *s)
 		if (e > 0)
 			want[nwant++] = (struct expected){ MDBUS_RECORD_RESET, e + 1u, known[e - 1u], 0 };
 		for (uint64_t q = 1; q < known[e]; q++)
-			want[nwant++] = (struct expected){ carried[e][q] ? MDBUS_RECORD_DATA : MDBUS_RECORD_GAP, e + 1u, q, e + 1u };
+			want[nwant++] = (struct expected){ carried[e][q] ? MDBUS_RECORD_DATA : MDBUS_RECORD_GAP, e + 1u, q,
+			                                   e + 1u };
 	}
 }
 

@@ -17,7 +17,8 @@ int main(void)
 	memset(carried, 1, 1);
 	srand(7);
 	while (next < 1900000) {
-		uint64_t from = next, first = next + (rand() % 4 == 0 ? (uint64_t)rand() % 40u : 0), end = first + (uint64_t)rand() % 70u;
+		uint64_t from = next, first = next + (rand() % 4 == 0 ? (uint64_t)rand() % 40u : 0);
+		uint64_t end = first + (uint64_t)rand() % 70u;
 
 		mdbus_seen_advance(&s, from, first, end);
 		skipped += first - from;
@@ -27,7 +28,8 @@ int main(void)
 		}
 		next = end;
 		for (int k = rand() % 3; k > 0; k--) {
-			uint64_t back = (uint64_t)rand() % MDBUS_SEEN_BITS, a = next > back ? next - back : 0, b = a + (uint64_t)rand() % 30u;
+			uint64_t back = (uint64_t)rand() % MDBUS_SEEN_BITS, a = next > back ? next - back : 0;
+			uint64_t b = a + (uint64_t)rand() % 30u;
 
 			late += mdbus_seen_late(&s, next, a, b);
 			for (uint64_t i = a; i < b && i < next; i++) {
