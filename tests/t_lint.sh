@@ -33,7 +33,7 @@ fresh && echo '#include "../../bus/a.h"' >>include/mdbus/a.h && finds "include/m
 fresh && echo '#include "../bus/a.h"' >>subscribers/a.h && finds "subscribers/a.h includes bus/a.h"
 fresh && echo '#include "../ingest/a.h"' >>mgmt/a.c && finds "mgmt/a.c includes ingest/a.h"
 fresh && yes '/* */' | head -n 600 >>mgmt/a.c && finds "mgmt/a.c has 603 lines"
-fresh && printf '/*%140s*/\n' x >>mgmt/a.c && finds "mgmt/a.c:4 has 144 columns"
+fresh && printf '/*%150s*/\n' x >>mgmt/a.c && finds "mgmt/a.c:4 has 154 columns"
 fresh && echo '/* none */' >mgmt/a.c && finds "mgmt/a.c has no SPDX line"
 fresh && echo '#if 0' >>mgmt/a.c && finds "mgmt/a.c:4"
 fresh && sed -i 's/mutants.*/nothing/' tests/unit_a.c && finds "no test guards the mutant x"
