@@ -156,21 +156,25 @@ static int compare_in(const struct mdbus_channel *c, const struct mdbus_gen *g, 
 /*
  * Find the generation after `after` that other lines have already opened for these numbers, and go there: the one that
  * holds the same bytes, else the first one that has nothing yet where p's would go.  p NULL: nothing to compare.
+ * A line that is nowhere reads what is sent now: unless bytes prove it, that is not of a generation that has ended.  What
+ * cannot be compared in those was by reference, and its frame has been taken back.
  */
 static bool adopt(struct mdbus_channel *c, uint64_t after, uint64_t session, uint64_t first, uint64_t next,
                   const struct mdbus_chunk *p)
 {
-	uint64_t newest = mdbus_gen_newest(c->ring.hdr);
+	uint64_t newest = mdbus_gen_newest(c->ring.hdr), end;
+	bool nowhere = c->gen.gen == 0;
 	struct mdbus_gen g, found = { 0 };
 
 	for (uint64_t gen = after + 1; gen <= newest; gen++) {
 		if (!mdbus_gen_get(c->ring.hdr, gen, &g) || !fits(c, &g, session, first, next))
 			continue;
 		int same = p ? compare_in(c, &g, p) : -1;
+		bool ended = nowhere && mdbus_gen_end(c->ring.hdr, gen, &end);
 
-		if (same == 1 || (same == -1 && found.gen == 0))
+		if (same == 1 || (same == -1 && found.gen == 0 && !ended))
 			found = g;
-		if (same == 1)
+		if (same == 1 && !nowhere)
 			break;
 	}
 	if (found.gen == 0)
