@@ -280,8 +280,8 @@ class Storm:
         self.feeder.send_signal(signal.SIGTERM)
         if self.feeder.wait(60) != 0:
             raise Broken("the feeder failed: " + bed.said("feeder"))
-        wait_until("the tail of the feed", 30, lambda: all(now_ns() - line.arena.count("last_arrival_ns") > 1200 * MS
-                                                             for line in self.lines))
+        wait_until("the last hole to be declared a gap", 30, self.all_decided)
+        self.end = self.where()
         self.write_downs()
         self.conserve()
         self.judge.send_signal(signal.SIGTERM)
@@ -299,7 +299,24 @@ class Storm:
             s.close()
         bed.nothing_left(self.daemon.process)
         if not self.verdict["pass"] or self.verdict["overruns"]:
-            raise Broken("verdict: " + text)
+            raise Broken("verdict: %s\nat the end: %s" % (text, self.end))
+
+    def all_decided(self):
+        """Nothing more comes, and every line has found a record at each position."""
+        arenas = [line.arena for line in self.lines]
+        end = max(arena.progress(0)[1] for arena in arenas)
+        return (all(now_ns() - arena.count("last_arrival_ns") > 300 * MS for arena in arenas) and
+                all(arena.head(0) >= end for arena in arenas))
+
+    def where(self):
+        """Generations, and how far each line is and sees the head, for messages."""
+        out, gen = "", 1
+        while self.ring.generation(gen):
+            out += "gen %d: base %d first %d %s; " % ((gen,) + self.ring.generation(gen)[:2] +
+                                                       ("jumped" if self.ring.generation(gen)[2] else "",))
+            gen += 1
+        return out + ", ".join("%s: gen %d pos %d head %d" % ((line.name,) + line.arena.progress(0) + (line.arena.head(0),))
+                               for line in self.lines)
 
     def conserve(self):
         """Each line dies once more: its successor must find exactly the frames that the ring refers to in use."""

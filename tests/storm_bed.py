@@ -77,6 +77,10 @@ class Arena(Segment):
         word = self.u64(self.u64(144) + channel * self.CHANNEL_SIZE)
         return word >> 48, word & POS_MASK
 
+    def head(self, channel):
+        """Every position below this one has its record, as far as this line knows."""
+        return self.u64(self.u64(144) + channel * self.CHANNEL_SIZE + 8)
+
     def frame_size(self):
         return self.u32(136)
 
