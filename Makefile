@@ -91,7 +91,7 @@ check: ## build and run every test, sanitizers and mutants included; the last li
 	@+BUILD='$(BUILD)' tests/run $(TESTS)
 
 bench: all $(bench_bins) ## measure, with the machine's own floor beside it
-	@status=0; for b in $(bench_bins); do MDBUS_BIN=$(abspath $(B)/bin) $$b || status=1; done; exit $$status
+	@BUILD='$(BUILD)' MDBUS_BIN=$(abspath $(B)/bin) tests/bench $(abspath $(bench_bins))
 
 # Fuzzers: clang's libFuzzer over the same sources, in a tree of their own.
 fuzz_src    := $(wildcard tests/fuzz_*.c)

@@ -79,14 +79,18 @@ static inline double bench_quantile(double *v, size_t n, double q)
 struct bench_pair {
 	uint64_t ball BENCH_LINE;
 	uint64_t at[2] BENCH_LINE;
+	uint64_t note;
 };
 
 static inline void bench_meet(struct bench_pair *p, unsigned side)
 {
 	uint64_t mine = __atomic_add_fetch(&p->at[side], 1, __ATOMIC_SEQ_CST);
 
-	while (mdbus_load_acquire(&p->at[side ^ 1u]) < mine)
+	for (unsigned spins = 1; mdbus_load_acquire(&p->at[side ^ 1u]) < mine; spins++) {
 		mdbus_pause();
+		if (spins % 256u == 0)
+			sched_yield(); /* a process on this core may be what the other side waits for */
+	}
 }
 
 /* Both sides call this.  Side 0 gets the one-way time in ticks, side 1 gets 0. */
@@ -113,31 +117,47 @@ static inline double bench_floor(struct bench_pair *p, unsigned side)
 	return side == 0 ? bench_quantile(round, BENCH_ROUNDS, 0.5) : 0;
 }
 
-/* Both sides call this.  Side 0 gets how far side 1's counter is ahead of its own, in ticks. */
-static inline double bench_skew(struct bench_pair *p, unsigned side)
+/* How late side `to` looks to the other side in a round that the other begins, in ticks, its counter's lead included. */
+static inline double bench_one_way(struct bench_pair *p, unsigned side, unsigned to)
 {
-	static double skew[BENCH_ROUNDS];
+	static double late[BENCH_ROUNDS];
 
 	for (unsigned i = 0; i < BENCH_ROUNDS; i++) {
+		uint64_t sent, there;
+
 		bench_meet(p, side);
-		if (side == 1) {
+		if (side == to) {
 			while (mdbus_load_acquire(&p->ball) != 1)
 				;
 			mdbus_store_release(&p->ball, bench_ticks());
 		} else {
-			uint64_t sent = bench_ticks(), there;
-
+			sent = bench_ticks();
 			mdbus_store_release(&p->ball, 1);
-			while ((there = mdbus_load_acquire(&p->ball)) == 1)
+			while ((there = mdbus_load_acquire(&p->ball)) <= 1)
 				;
-			skew[i] = (double)there - ((double)sent + (double)bench_ticks()) / 2;
+			late[i] = (double)there - ((double)sent + (double)bench_ticks()) / 2;
 		}
 		bench_meet(p, side);
+		if (side != to)
+			mdbus_store_release(&p->ball, 0);
 	}
+	return bench_quantile(late, BENCH_ROUNDS, 0.5);
+}
+
+/*
+ * Both sides call this.  Side 1 gets how far its counter is ahead of side 0's, in ticks; what is the same in both directions,
+ * such as the first message of a round being slower than its answer, cancels out.
+ */
+static inline double bench_skew(struct bench_pair *p, unsigned side)
+{
+	double mine = bench_one_way(p, side, 1), yours = 0;
+
 	if (side == 0)
-		mdbus_store_release(&p->ball, 0);
+		__builtin_memcpy(&p->note, &mine, 8);
+	mine = bench_one_way(p, side, 0);
 	bench_meet(p, side);
-	return side == 0 ? bench_quantile(skew, BENCH_ROUNDS, 0.5) : 0;
+	__builtin_memcpy(&yours, &p->note, 8);
+	return side == 1 ? (yours - mine) / 2 : 0;
 }
 
 static inline bool bench_steady(double before, double after)

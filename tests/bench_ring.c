@@ -2,9 +2,10 @@
  *
  * bench_ring - what the ring alone costs, between processes on cores of their own.
  *
- *   hop    publish-to-read latency at 100,000 messages/s: stamped before the producer publishes, and again when the reader has
- *          copied the message out and knows that it is whole.  `bare store` is the same with one 8-byte store for the ring:
- *          what the machine itself takes for a line that readers have been polling for a while.
+ *   hop    publish-to-read latency at 100,000 messages/s: stamped before the producer publishes, and again when the reader
+ *          has copied the message out and knows that it is whole.  Beside the floor stands what one bare 8-byte store
+ *          takes at the same pace, in the same windows: a line that a reader polls has to be taken from it first, which
+ *          the to and fro of the floor does not show.
  *   rate   messages/s when the producer waits for nobody but a reader half a ring behind, so that nothing is lost: each
  *          message is written whole into its frame, published, copied out whole, and checked at its head and tail.
  *   cost   ns to publish, with everything in the producer's own cache.
@@ -18,12 +19,14 @@
 #define TRIES     21u
 #define READERS   2u
 #define HOPS      2000u
+#define STORES    500u /* bare ones, before them */
 #define HOP_NS    10000
 #define BURST     8u  /* records in a row after which a reader that has caught up lets the producer get ahead */
 #define BACKOFF   32u /* by so many pauses */
+#define FIRST     1024u /* position */
 #define QUIT      UINT64_MAX
 
-enum what { HOP, STORE, RATE, RIVALS };
+enum what { HOP, RATE, RIVALS };
 
 struct figure {
 	enum what what;
@@ -34,8 +37,8 @@ struct figure {
 };
 
 static const struct figure figures[] = {
-	{ STORE, 8, 64, true, 1 },      { HOP, 32, 64, false, 1 },      { HOP, 48, 64, false, 1 },
-	{ HOP, 48, 64, true, 1 },       { HOP, 240, 256, false, 1 },    { HOP, 1400, 64, false, 1 },
+	{ HOP, 32, 64, false, 1 },      { HOP, 48, 64, false, 1 },      { HOP, 240, 256, false, 1 },
+	{ HOP, 1400, 64, false, 1 },    { HOP, 48, 64, true, 1 },
 	{ RATE, 32, 64, false, 1 },     { RATE, 48, 64, false, 1 },     { RATE, 64, 128, false, 1 },
 	{ RATE, 240, 256, false, 1 },   { RATE, 1400, 64, false, 1 },   { RATE, 32, 64, false, 2 },
 	{ RATE, 48, 64, false, 2 },     { RATE, 64, 128, false, 2 },    { RATE, 240, 256, false, 2 },
@@ -53,7 +56,8 @@ static struct stage {
 		uint64_t next;              /* position it has come to */
 		uint64_t torn;
 	} reader[READERS];
-	double hop[HOPS] BENCH_LINE;
+	double bare[STORES] BENCH_LINE;
+	double hop[HOPS];
 } *stage;
 
 static struct bed bed;
@@ -115,21 +119,29 @@ static void produce_at_rate(uint64_t base)
 		mdbus_pause();
 }
 
+/* The time of the next message, when it has come and the reader is back from the one before. */
+static uint64_t pace(uint64_t *due, uint64_t next)
+{
+	uint64_t now;
+
+	while (slowest() < next || (now = bench_ticks()) < *due)
+		mdbus_pause();
+	*due = now + (uint64_t)(HOP_NS / bench_ns(1));
+	return now;
+}
+
 static void produce_paced(uint64_t base)
 {
-	uint64_t gap = (uint64_t)(HOP_NS / bench_ns(1)), due = bench_ticks() + gap;
+	uint64_t due = bench_ticks() + (uint64_t)(HOP_NS / bench_ns(1));
 
-	for (uint64_t pos = base; pos < base + messages; pos++, due += gap) {
+	for (uint64_t i = 0; i < STORES; i++)
+		mdbus_store_release(&stage->store, pace(&due, base - STORES + i));
+	for (uint64_t pos = base; pos < base + messages; pos++) {
 		uint8_t *frame = bed.arena[0] + frame_of(pos);
-		uint64_t now;
 
 		write_message(frame, pos);
-		while ((now = bench_ticks()) < due || slowest() < pos)
-			mdbus_pause();
-		if (fig->what == STORE) {
-			mdbus_store_release(&stage->store, now);
-			continue;
-		}
+		uint64_t now = pace(&due, pos);
+
 		__builtin_memcpy(frame, &now, 8);
 		publish(0, pos, frame, frame_of(pos));
 	}
@@ -207,21 +219,23 @@ static void read_at_rate(unsigned self, uint64_t base)
 	mdbus_store_release(&stage->reader[self].next, base + messages);
 }
 
-static void read_paced(uint64_t base)
+static void read_paced(uint64_t base, double skew)
 {
 	uint64_t sent = 0, last = mdbus_load_acquire(&stage->store);
 
+	mdbus_store_release(&stage->reader[0].next, base - STORES);
+	for (uint64_t i = 0; i < STORES; i++) {
+		while ((sent = mdbus_load_acquire(&stage->store)) == last)
+			mdbus_pause();
+		stage->bare[i] = (double)(int64_t)(bench_ticks() - sent) - skew;
+		last = sent;
+		mdbus_store_release(&stage->reader[0].next, base - STORES + i + 1u);
+	}
 	for (uint64_t pos = base; pos < base + messages; pos++) {
-		if (fig->what == STORE) {
-			while ((sent = mdbus_load_acquire(&stage->store)) == last)
-				mdbus_pause();
-			last = sent;
-		} else {
-			while (!take(pos, buffer))
-				mdbus_pause();
-			__builtin_memcpy(&sent, buffer, 8);
-		}
-		stage->hop[pos - base] = (double)(int64_t)(bench_ticks() - sent);
+		while (!take(pos, buffer))
+			mdbus_pause();
+		__builtin_memcpy(&sent, buffer, 8);
+		stage->hop[pos - base] = (double)(int64_t)(bench_ticks() - sent) - skew;
 		mdbus_store_release(&stage->reader[0].next, pos + 1u);
 	}
 }
@@ -231,27 +245,29 @@ static void reader(unsigned self)
 	bool first = self == 0;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	bed_pin(1u + self);
+	bed_pin(crowded ? 1 : 1u + self);
 	for (uint64_t window = 1, go;; window++) {
 		while ((go = mdbus_load_acquire(&stage->go)) < window)
 			usleep(50);
 		if (go == QUIT)
 			_exit(0);
-		bench_claim();
-		uint64_t base = 1u + (window - 1u) * messages;
+		if (!crowded) /* or one of them would keep the other from running */
+			bench_claim();
+		uint64_t base = FIRST + (window - 1u) * messages;
+		double skew = 0;
 
 		if (first) {
 			bench_floor(&stage->pair, 1);
-			bench_skew(&stage->pair, 1);
+			skew = bench_skew(&stage->pair, 1);
 		}
-		mdbus_store_release(&stage->reader[self].next, base);
+		mdbus_store_release(&stage->reader[self].next, fig->what == HOP ? 0 : base);
 		mdbus_store_release(&stage->reader[self].window, window);
 		if (fig->what == RATE)
 			read_at_rate(self, base);
 		else if (fig->what == RIVALS)
 			produce_against(base, 1);
 		else
-			read_paced(base);
+			read_paced(base, skew);
 		if (first)
 			bench_floor(&stage->pair, 1);
 		bench_rest();
@@ -261,18 +277,18 @@ static void reader(unsigned self)
 /* ---- one figure ------------------------------------------------------------------------------------------------- */
 
 struct result {
-	double floor, skew, ticks; /* of one window */
+	double floor, after, ticks; /* of one window; the floor before and after it */
 };
 
-static struct result window(uint64_t n, double *moved)
+static struct result window(uint64_t n)
 {
 	struct result r;
-	uint64_t base = 1u + (n - 1u) * messages;
+	uint64_t base = FIRST + (n - 1u) * messages;
 
 	bench_claim();
 	mdbus_store_release(&stage->go, n);
 	r.floor = bench_floor(&stage->pair, 0);
-	r.skew = bench_skew(&stage->pair, 0);
+	bench_skew(&stage->pair, 0);
 	for (unsigned i = 0; i < fig->readers; i++)
 		while (mdbus_load_acquire(&stage->reader[i].window) < n)
 			mdbus_pause();
@@ -285,30 +301,31 @@ static struct result window(uint64_t n, double *moved)
 	else
 		produce_paced(base);
 	r.ticks = (double)(bench_ticks() - begin);
-	*moved = bench_floor(&stage->pair, 0);
+	r.after = bench_floor(&stage->pair, 0);
 	bench_rest();
 	return r;
 }
 
 static const char *place(void)
 {
-	return fig->what == STORE ? "-" : fig->len <= bed.line[0].inline_max ? "inline" : "by ref";
+	return fig->len <= bed.line[0].inline_max ? "inline" : "by ref";
 }
 
 static const char *ring_kind(void)
 {
-	return fig->what == STORE ? "bare store" : fig->single ? "one line" : "any line";
+	return fig->single ? "one line" : "any line";
 }
 
-static void report_hop(double *hop, size_t n, double floor, bool steady)
+static void report_hop(double *hop, size_t n, double bare, double floor, bool steady)
 {
 	double p50 = bench_quantile(hop, n, 0.5), p99 = bench_quantile(hop, n, 0.99);
 
-	printf("hop   %-10s %5u B  %-7s p50 %5.0f ns  p99 %5.0f ns   p50 %4.2f x  p99 %5.2f x   floor %4.0f ns%s\n", ring_kind(),
-	       fig->len, place(), p50, p99, p50 / floor, p99 / floor, floor, steady ? "" : "  unsteady");
+	printf("hop   %-8s %5u B  %-6s  p50 %4.0f ns = %4.2f floors = %4.2f stores   p99 %5.0f ns = %5.2f floors   "
+	       "floor %3.0f, store %3.0f ns%s\n", ring_kind(), fig->len, place(), p50, p50 / floor, p50 / bare, p99,
+	       p99 / floor, floor, bare, steady ? "" : "  unsteady");
 	bench_json("{\"figure\":\"hop\",\"ring\":\"%s\",\"bytes\":%u,\"place\":\"%s\",\"p50_ns\":%.1f,\"p99_ns\":%.1f,"
-	           "\"floor_ns\":%.1f,\"p50_floors\":%.3f,\"p99_floors\":%.3f,\"steady\":%s}", ring_kind(), fig->len, place(),
-	           p50, p99, floor, p50 / floor, p99 / floor, steady ? "true" : "false");
+	           "\"floor_ns\":%.1f,\"bare_store_ns\":%.1f,\"p50_floors\":%.3f,\"p99_floors\":%.3f,\"steady\":%s}",
+	           ring_kind(), fig->len, place(), p50, p99, floor, bare, p50 / floor, p99 / floor, steady ? "true" : "false");
 }
 
 static void report_rate(double *rate, size_t n, double floor, bool steady)
@@ -320,7 +337,7 @@ static void report_rate(double *rate, size_t n, double floor, bool steady)
 	                  crowded             ? "1 producer, 2 subscr. on 1 core" :
 	                                        "1 producer, 2 subscribers ";
 
-	printf("rate  %-10s %5u B  %-7s %6.2f M msg/s  %5.0f ns each   floor %4.0f ns   %s%s\n", ring_kind(), fig->len, place(),
+	printf("rate  %-8s %5u B  %-6s %6.2f M msg/s  %5.0f ns each   floor %3.0f ns   %s%s\n", ring_kind(), fig->len, place(),
 	       m, 1e3 / m, floor, who, steady ? "" : "  unsteady");
 	bench_json("{\"figure\":\"rate\",\"ring\":\"%s\",\"bytes\":%u,\"place\":\"%s\",\"producers\":%u,\"subscribers\":%u,"
 	           "\"share_core\":%s,\"msg_per_s\":%.0f,\"floor_ns\":%.1f,\"torn\":%lu,\"steady\":%s}", ring_kind(), fig->len,
@@ -331,28 +348,31 @@ static void report_rate(double *rate, size_t n, double floor, bool steady)
 
 static void measure(const struct figure *f)
 {
-	static double hop[WINDOWS * HOPS], rate[WINDOWS], floors[WINDOWS];
+	static double hop[WINDOWS * HOPS], rate[WINDOWS], floors[WINDOWS], bare[WINDOWS];
 	size_t taken = 0, nhop = 0;
 	pid_t pid[READERS];
-	unsigned unsteady = 0;
+	bool steady = true;
 
 	fig = f;
 	crowded = fig->readers > 1 && sysconf(_SC_NPROCESSORS_ONLN) < 3;
-	messages = fig->what == HOP || fig->what == STORE ? HOPS : fig->len > 1000 ? 20000 : crowded ? 60000 : 150000;
+	messages = fig->what == HOP ? HOPS : fig->len > 1000 ? 20000 : crowded ? 60000 : 150000;
 	bed = bed_make(DEPTH, fig->slot_size, false, ARENA);
 	stage = bed_shared(sizeof(*stage));
 	for (unsigned i = 0; i < fig->readers; i++)
 		if ((pid[i] = fork()) == 0)
 			reader(i);
 	for (uint64_t n = 1; taken < WINDOWS && n <= TRIES; n++) {
-		double after;
-		struct result r = window(n, &after);
+		struct result r = window(n);
 
 		/* the last ones are taken as they come rather than not at all */
-		if (!bench_steady(r.floor, after) && ++unsteady && TRIES - n >= WINDOWS - taken)
-			continue;
+		if (!bench_steady(r.floor, r.after)) {
+			if (TRIES - n >= WINDOWS - taken)
+				continue;
+			steady = false;
+		}
 		for (unsigned i = 0; i < HOPS && nhop < WINDOWS * HOPS; i++)
-			hop[nhop++] = bench_ns(stage->hop[i] - r.skew);
+			hop[nhop++] = bench_ns(stage->hop[i]);
+		bare[taken] = bench_ns(bench_quantile(stage->bare, STORES, 0.5));
 		rate[taken] = (double)messages / bench_ns(r.ticks) * 1e3;
 		floors[taken++] = bench_ns(r.floor);
 	}
@@ -360,11 +380,10 @@ static void measure(const struct figure *f)
 	for (unsigned i = 0; i < fig->readers; i++)
 		waitpid(pid[i], NULL, 0);
 
-	bool steady = unsteady + taken <= TRIES - WINDOWS + taken;
 	double floor = bench_quantile(floors, taken, 0.5);
 
-	if (fig->what == HOP || fig->what == STORE)
-		report_hop(hop, nhop, floor, steady);
+	if (fig->what == HOP)
+		report_hop(hop, nhop, bench_quantile(bare, taken, 0.5), floor, steady);
 	else
 		report_rate(rate, taken, floor, steady);
 	bed_free(&bed);

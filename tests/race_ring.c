@@ -402,7 +402,7 @@ static void compare(struct cases *total)
 
 		BED_CHECK(a == 0 || b == 0 || a == b, "%lu: line %u and line %u", (unsigned long)pos, a - 1u, b - 1u);
 		BED_CHECK(pos % CONTESTED || a != 1, "%lu: the older generation", (unsigned long)pos);
-		BED_CHECK(pos % CONTESTED == 0 || shared->won[0][pos] + shared->won[1][pos] == 1, "%lu: published %u times",
+		BED_CHECK(pos % CONTESTED == 0 || shared->won[0][pos] + shared->won[1][pos] == 1, "%lu: published %d times",
 		          (unsigned long)pos, shared->won[0][pos] + shared->won[1][pos]);
 		total->agreed += a != 0 && a == b;
 	}

@@ -69,12 +69,13 @@ static inline void bed_free(struct bed *b)
 		munmap(b->arena[k], b->arena_size);
 }
 
-/* Run on core `cpu` modulo the cores there are; harmless where it is refused. */
+/* Run on core `cpu` modulo the cores this program was started with; harmless where it is refused. */
 static inline void bed_pin(unsigned cpu)
 {
-	cpu_set_t have, want;
+	static cpu_set_t have; /* children inherit it, and are not bound to their parent's core */
+	cpu_set_t want;
 
-	if (sched_getaffinity(0, sizeof(have), &have) != 0)
+	if (CPU_COUNT(&have) == 0 && sched_getaffinity(0, sizeof(have), &have) != 0)
 		return;
 	cpu %= (unsigned)CPU_COUNT(&have);
 	for (unsigned i = 0; i < CPU_SETSIZE; i++) {
