@@ -316,7 +316,8 @@ static int get_conds(struct parse *c, const json_t *v, struct mdbus_layout_rule 
 
 static int get_act(struct parse *c, const json_t *v, struct mdbus_layout_rule *out)
 {
-	static const char *const acts[] = { "", "heartbeat", "eos", "sos", "reset", "unseq", "ignore", "retrans", "opaque" };
+	static const char *const acts[] = { "",      "heartbeat", "eos",     "sos",   "reset",
+		                            "unseq", "ignore",    "retrans", "opaque" };
 	uint8_t act = 0;
 
 	if (get_choice(c, v, acts, 9, &act))

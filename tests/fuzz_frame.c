@@ -44,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	uint32_t len = (uint32_t)(size > 65535 ? 65535 : size), off, n;
 	uint8_t *frame = malloc(len ? len : 1);
-	struct mdbus_udp udp;
+	struct mdbus_udp udp = { 0 };
 	enum mdbus_frame_verdict v;
 
 	memcpy(frame, data, len);

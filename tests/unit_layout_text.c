@@ -100,7 +100,8 @@ static void refused(void)
 	refuse_with("'key':[['h',0,1],['h',0,1],['h',0,1],['h',0,1],['h',0,1]]",
 	            "key: must be a list of at most 4 fields");
 	refuse_with("'session':[['h',0]]", "session[0]: must be [where, offset, width]");
-	refuse_with("'session':[['h',0,2,1,1]]", "session[0]: must be [where, offset, width] or [where, offset, width, mask]");
+	refuse_with("'session':[['h',0,2,1,1]]",
+	            "session[0]: must be [where, offset, width] or [where, offset, width, mask]");
 	refuse_with("'session':[['h',0,2,0]]", "mask must be a whole number from 1");
 	refuse_with("'session':[['h',0,2,65536]]", "session[0]: the mask has bits that the field has not");
 	refuse_with("'key':[['h',0,1],['h',0,5,1]]", "key[1]: a field with a mask has 1 to 4 bytes");
