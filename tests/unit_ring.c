@@ -387,6 +387,23 @@ static void test_lapped_while_clearing(void)
 	check_mark(3u * DEPTH, 0, 0);
 }
 
+static void declare_dead(void)
+{
+	struct mdbus_slot *slot = mdbus_ring_slot(&bed.line[0], DEPTH);
+
+	slot->head.lo &= ~(uint64_t)(MARKS | MDBUS_STAMP_LINE_MASK);
+}
+
+/* mdbusd has cleared the mark of a writer that lives after all: it must know that its frame is still referred to. */
+static void test_taken_for_dead(void)
+{
+	begin(64, false);
+	stop_at("inline.before", declare_dead);
+	BED_CHECK(publish(0, DEPTH, 40) == MDBUS_PUBLISH_REF && stops == 1, "its frame is in use");
+	BED_CHECK(kind_at(DEPTH) == MDBUS_KIND_REF && take(DEPTH) == BED_WHOLE, "by reference");
+	BED_CHECK(mdbus_ring_expire(&bed.line[0], DEPTH, GEN, DEPTH % 16u * 2048u), "until it is taken back");
+}
+
 static void other_wins(void)
 {
 	BED_CHECK(publish(1, DEPTH, 40) == MDBUS_PUBLISH_INLINE, "the other line is first");
@@ -571,6 +588,7 @@ int main(void)
 	test_reader_meets_writer();
 	test_late_writer();
 	test_lapped_while_clearing();
+	test_taken_for_dead();
 	test_stopped_before_publishing();
 	test_expire_races_lap();
 	test_slow_reader();

@@ -304,8 +304,12 @@ static inline enum mdbus_publish mdbus_ring_publish(const struct mdbus_ring *r, 
 #ifdef MDBUS_MUTANT_plain_inline
 	slot->head = done;
 #else
-	if (!mdbus_cas_pair(&slot->head, &to, done))
+	if (!mdbus_cas_pair(&slot->head, &to, done)) {
 		mdbus_ring_untaint(slot, r->line);
+		/* this writer was taken for dead and its mark cleared: the record stays by reference */
+		if (mdbus_stamp_is(to.lo, pos, gen) && mdbus_stamp_kind(to.lo) == MDBUS_KIND_REF)
+			return MDBUS_PUBLISH_REF;
+	}
 #endif
 	mdbus_fence_release(); /* the caller may reuse the frame now */
 	MDBUS_HOOK("inline.after");
