@@ -165,6 +165,8 @@ int main(void)
 		}
 	}
 	n += drain(s);
+	mdbus_sub_close(s);
+	bed_close(&bed);
 	if (n != KEYS) {
 		printf("%lu of %u keys delivered after %lu kills\n", (unsigned long)n, KEYS, (unsigned long)kills);
 		return 1;
