@@ -236,7 +236,7 @@ class Batch:
         wait_until("the lines to receive", 60, lambda: all(
             row["counters"]["heartbeat_ns"] > since for row in bed.ctl("lines")["lines"]))
         with open(bed.path("tail"), "wb") as out:
-            self.tail = bed.start("tail.err", "mdbus-tail", bed.bus, "--json", out=out)
+            self.tail = bed.start("tail.err", "mdbus-tail", bed.bus, "--json", "--from", "oldest", out=out)
         wait_until("mdbus-tail", 30, lambda: bed.ctl("subscribers")["subscribers"])
         self.others = lines
 
