@@ -4,6 +4,7 @@
 The offsets read here are those that include/mdbus/abi.h asserts; counters are found by their order in counters.h.  Nothing
 else is taken from the programs: what must be proven about them is computed from the bytes.
 """
+import ctypes
 import json
 import mmap
 import os
@@ -18,6 +19,14 @@ TOP = os.environ.get("MDBUS_TOP") or os.path.dirname(os.path.dirname(os.path.abs
 BIN = os.environ.get("MDBUS_BIN") or os.path.join(TOP, "build/bin")
 POS_MASK = (1 << 48) - 1
 KIND_REF = 1
+
+
+libc = ctypes.CDLL(None)
+
+
+def die_with_parent():
+    """In a child: even if this test is killed, nothing of it runs on."""
+    libc.prctl(1, signal.SIGKILL)
 
 
 class Broken(Exception):
@@ -189,7 +198,8 @@ class Bed:
         command = list(prefix) + [BIN + "/" + command[0]] + list(command[1:])
         with open(self.path(name + ".log"), "ab") as log:
             p = subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL, stderr=log,
-                                 stdout=log if out is None else out, start_new_session=True)
+                                 stdout=log if out is None else out, start_new_session=True,
+                                 preexec_fn=die_with_parent)
         self.procs = [q for q in self.procs if q.returncode is None]
         self.procs.append(p)
         return p

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 
-from storm_bed import BIN, Bed, Broken, Log, free_port, now_ns, wait_until
+from storm_bed import BIN, Bed, Broken, Log, die_with_parent, free_port, now_ns, wait_until
 
 FEED = os.environ.get("MDBUS_FEED") or BIN + "/mdbus-feed"
 BATCH = 100
@@ -247,7 +247,8 @@ class Batch:
             while waiting and len(running) < TOGETHER:
                 case = waiting.pop(0)
                 command = case.command(self.bed, self.ports[case.channel])
-                p = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+                p = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                     preexec_fn=die_with_parent)
                 self.bed.procs.append(p)
                 running.append((case, p))
             for case, p in list(running):
