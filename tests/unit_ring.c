@@ -8,9 +8,8 @@
 #ifndef MDBUS_HOOKS
 #define MDBUS_HOOKS 1
 #endif
-#include "ring_bed.h"
-
 #include <string.h>
+#include "ring_bed.h"
 
 #define GEN   7u
 #define DEPTH 8u
