@@ -301,6 +301,20 @@ static bool find_place(struct mdbus_channel *c, const struct mdbus_chunk *p, uin
 	return adopt(c, newest > PLACES ? newest - PLACES : 0, session, first, next, p);
 }
 
+/* A line that has left may still bring what was reordered around its end; the end record comes after that. */
+static bool extend_previous(struct mdbus_channel *c, uint64_t next)
+{
+	uint64_t *left = &c->mine->left[c->prev.gen % 4u], tag = c->prev.gen << 48, was = mdbus_load_relaxed(left);
+	uint64_t end = c->prev.base + (next - c->prev.first_seq);
+
+	if (was >> 48 != tag >> 48 || next - c->prev.first_seq > POS_MASK - c->prev.base ||
+	    end > (was & POS_MASK) + c->desc.reorder_window)
+		return false;
+	if (end > (was & POS_MASK))
+		mdbus_store_release(left, tag | end);
+	return true;
+}
+
 /* The tail of the session before this one, arriving late: it belongs where that one is. */
 static enum mdbus_decode_error publish_previous(struct mdbus_channel *c, const struct mdbus_chunk *p,
                                                 const struct mdbus_packet *d, uint64_t now_ns)
@@ -311,7 +325,7 @@ static enum mdbus_decode_error publish_previous(struct mdbus_channel *c, const s
 	enum mdbus_decode_error err = MDBUS_DECODE_OK;
 
 	mdbus_count(&c->mine->count.out_of_order, 1u);
-	if (d->no_messages || d->seq < c->prev.first_seq)
+	if (d->no_messages || d->seq < c->prev.first_seq || !extend_previous(c, d->seq + d->count))
 		return err;
 	c->gen = c->prev;
 	c->next_seq = UINT64_MAX; /* nothing of it is progress */

@@ -192,6 +192,7 @@ static bool cross(struct reader *d, struct mdbus_record *r, enum mdbus_kind kind
 	} else {
 		give(d, r, MDBUS_RECORD_GAP, value);
 	}
+	forget_ahead(d); /* what came ahead from beyond the end stays delivered; its places are others' now */
 	d->gen = next;
 	d->pos = next.base;
 	return kind == MDBUS_KIND_RESET || value != 0;
