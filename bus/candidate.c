@@ -110,7 +110,10 @@ static uint64_t fresh_base(const struct mdbus_channel *c)
 	return base + c->desc.depth / 8u;
 }
 
-/* Open the generation after the newest one for numbers from `first` on, or take the one that another line just opened. */
+/*
+ * Open the generation after the newest one for numbers from `first` on, or take the one that another line just opened; or
+ * stay, if a jump turns out to be none for the channel as a whole.
+ */
 static bool open_next(struct mdbus_channel *c, uint64_t session, uint64_t first, bool jump)
 {
 	uint64_t newest = mdbus_gen_newest(c->ring.hdr), room = c->desc.reorder_window;
@@ -122,8 +125,13 @@ static bool open_next(struct mdbus_channel *c, uint64_t session, uint64_t first,
 	};
 
 	if (jump && newest == c->gen.gen) { /* else another session came between: this is not its continuation */
+		/* numbers from here on cannot be in the old one, whatever others still bring: its places end before them */
+		uint64_t clear = c->gen.first_seq + (g.base - 1u - c->gen.base);
+
+		if (first < clear)
+			return true; /* so near to what others have seen that the old one has a place for it */
 		g.flags = MDBUS_GEN_JUMPED;
-		g.first_seq -= first - c->next_seq < room ? first - c->next_seq : room;
+		g.first_seq -= first - clear < room ? first - clear : room;
 	} else if (first > 1 && first <= room + 1u) {
 		g.first_seq = 1; /* so near the start that the numbers before it are missing, not history */
 	} else if (first > 1) {
@@ -166,6 +174,8 @@ static bool adopt(struct mdbus_channel *c, uint64_t after, uint64_t session, uin
 	bool nowhere = c->gen.gen == 0;
 	struct mdbus_gen g, found = { 0 };
 
+	if (newest - after > MDBUS_GENERATIONS) /* the table holds no more, whatever the hint says */
+		after = newest - MDBUS_GENERATIONS;
 	for (uint64_t gen = after + 1; gen <= newest; gen++) {
 		if (!mdbus_gen_get(c->ring.hdr, gen, &g) || !fits(c, &g, session, first, next))
 			continue;
