@@ -379,6 +379,28 @@ static bool offer_behind(struct mdbus_channel *c, const struct mdbus_chunk *p, c
 	return same == 1 || c->mine->count.won != won;
 }
 
+bool mdbus_candidate_stray(const struct mdbus_channel *c, const struct mdbus_chunk *p, uint64_t session, uint64_t first)
+{
+	uint64_t left = mdbus_load_relaxed(&c->mine->left[c->prev.gen % 4u]), near = c->desc.reorder_window;
+
+	if (c->prev.gen == 0 || session != c->prev_session || session != c->session ||
+	    left >> 48 != (c->prev.gen & 0xffffu) || (left & POS_MASK) < c->prev.base || first < c->prev.first_seq ||
+	    c->next_seq - c->gen.first_seq > near)
+		return false;
+	uint64_t there = c->prev.first_seq + ((left & POS_MASK) - c->prev.base);
+	uint64_t away = first < there ? there - first : first - there;
+
+	if (away > near)
+		return false;
+	if (c->gen.flags & MDBUS_GEN_JUMPED)
+		return first < c->gen.first_seq;
+#ifdef MDBUS_MUTANT_tail_is_ahead
+	return false;
+#else
+	return first > c->next_seq && away < first - c->next_seq && compare_in(c, &c->prev, p) != 0;
+#endif
+}
+
 enum mdbus_decode_error mdbus_candidate_packet(struct mdbus_channel *c, const struct mdbus_chunk *p,
                                                const struct mdbus_packet *d, uint64_t now_ns)
 {
@@ -394,7 +416,8 @@ enum mdbus_decode_error mdbus_candidate_packet(struct mdbus_channel *c, const st
 	}
 	if (c->gen.gen == 0 && find_place(c, p, d->session, first, next))
 		return mdbus_channel_publish(c, p, d, now_ns);
-	if (c->prev.gen != 0 && d->session == c->prev_session && d->session != c->session)
+	if (c->prev.gen != 0 && d->session == c->prev_session &&
+	    (d->session != c->session || mdbus_candidate_stray(c, p, d->session, first)))
 		return publish_previous(c, p, d, now_ns);
 	if (c->gen.gen != 0 && d->session == c->session) {
 		uint64_t end = c->gen.base + (next - c->gen.first_seq);

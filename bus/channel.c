@@ -260,7 +260,7 @@ enum mdbus_decode_error mdbus_channel_packet(struct mdbus_channel *c, const stru
 #ifndef MDBUS_MUTANT_no_window
 	ordinary = ordinary && (ahead == 0 || position(c, next) < c->resolver.head + c->desc.window);
 #endif
-	if (!ordinary || (int64_t)ahead < 0)
+	if (!ordinary || (int64_t)ahead < 0 || (ahead != 0 && mdbus_candidate_stray(c, p, d.session, first)))
 		return mdbus_candidate_packet(c, p, &d, now_ns);
 	if (c->candidate.patience != 0)
 		mdbus_candidate_age(c);

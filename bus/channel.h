@@ -117,6 +117,13 @@ int mdbus_channel_compare(const struct mdbus_channel *c, uint64_t pos, uint64_t 
 enum mdbus_decode_error mdbus_candidate_packet(struct mdbus_channel *c, const struct mdbus_chunk *p,
                                                const struct mdbus_packet *d, uint64_t now_ns);
 
+/*
+ * True if a packet of this session, which names a number ahead, was carried by reordering over a restart or a jump under the same
+ * session: the number is nearer to where this line left the generation before than to where it is, and that has no other
+ * bytes there.  (A restart closer to the start than reordering reaches cannot be told from reordering at all.)
+ */
+bool mdbus_candidate_stray(const struct mdbus_channel *c, const struct mdbus_chunk *p, uint64_t session, uint64_t first);
+
 /* An ordinary packet went by. */
 void mdbus_candidate_age(struct mdbus_channel *c);
 

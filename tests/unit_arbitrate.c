@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * mutants: gap_before_timeout close_early
+ * mutants: gap_before_timeout close_early tail_is_ahead
  *
  * unit_arbitrate.c - real arbitration against a naive reference, on seeded cases in virtual time.
  *
@@ -48,6 +48,7 @@ struct shape {
 	uint64_t skew[4];
 	uint32_t pack[4];
 	uint64_t messages[8];
+	uint64_t pause[8]; /* after the session, ns: reordering reaches over short ones */
 };
 
 static void add(uint64_t at, uint32_t line, const struct bed_mold *m)
@@ -81,7 +82,7 @@ static uint64_t send_session(const struct shape *s, uint32_t line, uint32_t sess
 		m.count = 1 + rnd(s->pack[line]);
 		if (m.count > n + 1 - seq)
 			m.count = (uint32_t)(n + 1 - seq);
-		if (rnd(1000) < s->reorder_permille[line] && seq + 200 < n)
+		if (rnd(1000) < s->reorder_permille[line])
 			at += 10000u * (1 + rnd(s->reorder_depth));
 		if (rnd(1000) >= s->loss_permille[line]) {
 			add(at, line, &m);
@@ -89,7 +90,7 @@ static uint64_t send_session(const struct shape *s, uint32_t line, uint32_t sess
 				carried[session][seq + i] = 1;
 			if (known[session] < seq + m.count)
 				known[session] = seq + m.count;
-			if (rnd(1000) < s->dup_permille[line] && seq + 200 < n)
+			if (rnd(1000) < s->dup_permille[line])
 				add(at + 10000u * rnd(30), line, &m);
 		}
 		seq += m.count;
@@ -133,6 +134,8 @@ static struct shape choose(void)
 	for (uint32_t e = 0; e < s.sessions; e++)
 		/* a restart under the same name can be told from reordering only beyond the reorder window */
 		s.messages[e] = (s.restarts_keep_name ? 1000 : 300) + rnd(1800);
+	for (uint32_t e = 0; e < s.sessions; e++)
+		s.pause[e] = rnd(2) ? 5 * MS : rnd(1000) * UINT64_C(1000);
 	return s;
 }
 
@@ -187,7 +190,7 @@ static int run_case(uint64_t seed)
 		uint64_t t = 1000 * MS;
 
 		for (uint32_t e = 0; e < s.sessions; e++)
-			t = send_session(&s, k, e, t) + 5 * MS;
+			t = send_session(&s, k, e, t) + s.pause[e];
 	}
 	reference(&s);
 	qsort(packets, npackets, sizeof(packets[0]), by_arrival);
