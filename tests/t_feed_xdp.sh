@@ -39,8 +39,15 @@ refused "no privilege" "CAP_NET_RAW" "${on_feed[@]}" setpriv --bounding-set=-net
 	"$MDBUS_BIN/mdbus-feed" --transport af_xdp --generate optiq --count 1 --line A,to=$a,dev=mda0
 
 # A socket that holds the queue: the second feeder says so; when the first is killed, the queue is free again.
+sent() {
+	"${on_feed[@]}" awk '$1 == "mda0:" { print $11 }' /proc/net/dev
+}
+sends_more_than() {
+	[ "$(sent)" -gt "$1" ]
+}
+before=$(sent)
 start holder "${feed[@]}" --generate optiq --rate 100 --line A,to=$a,dev=mda0
-wait_for 5 "the first feeder's log" test -s "$T/log"
+wait_for 5 "the first feeder's packets" sends_more_than "$((before + 10))"
 refused "a queue that is taken" "queue 0 of mda0 is taken" "${on_feed[@]}" "$MDBUS_BIN/mdbus-feed" --transport af_xdp \
 	--generate optiq --count 1 --line A,to=$a,dev=mda0
 stop holder KILL
