@@ -2,8 +2,10 @@
  *
  * bench.h - what a benchmark needs: a clock, pinned processes, and the machine's own floor beside each figure.
  *
- * The floor is the one-way time of a bare cache line that two processes throw to and fro (half of the median round trip).
- * On a shared or virtual machine it changes from one second to the next, so a figure is taken in short windows with the
+ * The floor is the one-way time of a bare cache line from core to core: half the median round trip of an 8-byte word that goes
+ * there on one line and comes back on another.  (One line for both ways would be a floor that no broadcast can reach: a
+ * core that reads a line and then writes it is handed it over for good, while a reader that only reads has to be
+ * made to let go of it each time.  It takes half as long where cores are far apart.)  On a shared or virtual machine it changes from one second to the next, so a figure is taken in short windows with the
  * floor before and after each; a window whose floor moved by more than a fifth says nothing and is taken again.
  *
  * MDBUS_BENCH_JSON names a file to which each figure is appended as one line of JSON; tests/bench makes one document of it.
@@ -75,11 +77,12 @@ static inline double bench_quantile(double *v, size_t n, double q)
 	return n == 0 ? 0 : v[(size_t)((double)(n - 1u) * q)];
 }
 
-/* One cache line that goes to and fro, and the meeting point of its two sides, 0 and 1. */
+/* A cache line each way, and the meeting point of the two sides, 0 and 1. */
 struct bench_pair {
-	uint64_t ball BENCH_LINE;
+	struct {
+		uint64_t ball BENCH_LINE;
+	} to[2];
 	uint64_t at[2] BENCH_LINE;
-	uint64_t note;
 };
 
 static inline void bench_meet(struct bench_pair *p, unsigned side)
@@ -93,76 +96,70 @@ static inline void bench_meet(struct bench_pair *p, unsigned side)
 	}
 }
 
-/* Both sides call this.  Side 0 gets the one-way time in ticks, side 1 gets 0. */
-static inline double bench_floor(struct bench_pair *p, unsigned side)
+/* Wait until the clock has come to *due, and set that to `ticks` later. */
+static inline void bench_pace(uint64_t *due, uint64_t ticks)
+{
+	uint64_t now;
+
+	while ((now = bench_ticks()) < *due)
+		mdbus_pause();
+	*due = now + ticks;
+}
+
+/* Both sides call this, and begin a round every `pace` ticks.  Side 0 gets the one-way time in ticks, side 1 gets 0. */
+static inline double bench_floor(struct bench_pair *p, unsigned side, uint64_t pace)
 {
 	static double round[BENCH_ROUNDS];
+	uint64_t due = 0;
 
+	mdbus_store_relaxed(&p->to[side ^ 1u].ball, 0);
 	bench_meet(p, side);
-	for (uint64_t i = 0; i < BENCH_ROUNDS; i++) {
+	for (uint64_t i = 1; i <= BENCH_ROUNDS; i++) {
+		if (side == 0)
+			bench_pace(&due, pace);
 		uint64_t t = bench_ticks();
 
 		if (side == 0)
-			mdbus_store_release(&p->ball, 2u * i + 1u);
-		while (mdbus_load_acquire(&p->ball) != 2u * i + 2u - side)
+			mdbus_store_release(&p->to[1].ball, i);
+		while (mdbus_load_acquire(&p->to[side].ball) != i)
 			;
 		if (side == 1)
-			mdbus_store_release(&p->ball, 2u * i + 2u);
-		round[i] = (double)(bench_ticks() - t) / 2;
+			mdbus_store_release(&p->to[0].ball, i);
+		round[i - 1u] = (double)(bench_ticks() - t) / 2;
 	}
-	bench_meet(p, side);
-	if (side == 0)
-		mdbus_store_release(&p->ball, 0);
 	bench_meet(p, side);
 	return side == 0 ? bench_quantile(round, BENCH_ROUNDS, 0.5) : 0;
-}
-
-/* How late side `to` looks to the other side in a round that the other begins, in ticks, its counter's lead included. */
-static inline double bench_one_way(struct bench_pair *p, unsigned side, unsigned to)
-{
-	static double late[BENCH_ROUNDS];
-
-	for (unsigned i = 0; i < BENCH_ROUNDS; i++) {
-		uint64_t sent, there;
-
-		bench_meet(p, side);
-		if (side == to) {
-			while (mdbus_load_acquire(&p->ball) != 1)
-				;
-			mdbus_store_release(&p->ball, bench_ticks());
-		} else {
-			sent = bench_ticks();
-			mdbus_store_release(&p->ball, 1);
-			while ((there = mdbus_load_acquire(&p->ball)) <= 1)
-				;
-			late[i] = (double)there - ((double)sent + (double)bench_ticks()) / 2;
-		}
-		bench_meet(p, side);
-		if (side != to)
-			mdbus_store_release(&p->ball, 0);
-	}
-	return bench_quantile(late, BENCH_ROUNDS, 0.5);
-}
-
-/*
- * Both sides call this.  Side 1 gets how far its counter is ahead of side 0's, in ticks; what is the same in both directions,
- * such as the first message of a round being slower than its answer, cancels out.
- */
-static inline double bench_skew(struct bench_pair *p, unsigned side)
-{
-	double mine = bench_one_way(p, side, 1), yours = 0;
-
-	if (side == 0)
-		__builtin_memcpy(&p->note, &mine, 8);
-	mine = bench_one_way(p, side, 0);
-	bench_meet(p, side);
-	__builtin_memcpy(&yours, &p->note, 8);
-	return side == 1 ? (yours - mine) / 2 : 0;
 }
 
 static inline bool bench_steady(double before, double after)
 {
 	return fabs(after - before) <= before / 5;
+}
+
+/* A message of len bytes, a multiple of 8, each word its position. */
+static inline void bench_write(uint8_t *to, uint32_t len, uint64_t pos)
+{
+	for (uint32_t i = 0; i < len; i += 8u)
+		__builtin_memcpy(to + i, &pos, 8);
+}
+
+/* True if the message of pos is in buf, whole. */
+static inline bool bench_take(const struct bed *b, uint64_t pos, uint8_t *buf)
+{
+	const struct mdbus_ring *r = &b->line[BED_LINES];
+	const struct mdbus_slot *slot = mdbus_ring_slot(r, pos);
+	uint64_t stamp, ref;
+	enum mdbus_look look = mdbus_ring_look(r, pos, 1, &stamp, &ref);
+
+	BED_CHECK(look != MDBUS_LOOK_LAPPED, "lapped at %lu", (unsigned long)pos);
+	if (look == MDBUS_LOOK_NONE)
+		return false;
+	const uint8_t *bytes = mdbus_ring_bytes(r, slot, stamp, ref, b->arena[0], b->arena_size);
+
+	if (bytes == NULL)
+		return false;
+	mdbus_copy(buf, bytes, mdbus_ref_len(ref));
+	return mdbus_ring_still(slot, stamp);
 }
 
 /* Append one figure to the JSON file, if one is wanted. */

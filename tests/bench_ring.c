@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bench_ring - what the ring alone costs, between processes on cores of their own.
+ * bench_ring - how much the ring carries, between processes on cores of their own. (How long it takes: bench_hop.)
  *
- *   hop    publish-to-read latency at 100,000 messages/s: stamped before the producer publishes, and again when the reader
- *          has copied the message out and knows that it is whole.  Beside the floor stands what one bare 8-byte store
- *          takes at the same pace, in the same windows: a line that a reader polls has to be taken from it first, which
- *          the to and fro of the floor does not show.
  *   rate   messages/s when the producer waits for nobody but a reader half a ring behind, so that nothing is lost: each
  *          message is written whole into its frame, published, copied out whole, and checked at its head and tail.
  *   cost   ns to publish, with everything in the producer's own cache.
@@ -18,15 +14,12 @@
 #define WINDOWS   7u
 #define TRIES     21u
 #define READERS   2u
-#define HOPS      2000u
-#define STORES    500u /* bare ones, before them */
-#define HOP_NS    10000
 #define BURST     8u  /* records in a row after which a reader that has caught up lets the producer get ahead */
 #define BACKOFF   32u /* by so many pauses */
 #define FIRST     1024u /* position */
 #define QUIT      UINT64_MAX
 
-enum what { HOP, RATE, RIVALS };
+enum what { RATE, RIVALS };
 
 struct figure {
 	enum what what;
@@ -37,8 +30,6 @@ struct figure {
 };
 
 static const struct figure figures[] = {
-	{ HOP, 32, 64, false, 1 },      { HOP, 48, 64, false, 1 },      { HOP, 240, 256, false, 1 },
-	{ HOP, 1400, 64, false, 1 },    { HOP, 48, 64, true, 1 },
 	{ RATE, 32, 64, false, 1 },     { RATE, 48, 64, false, 1 },     { RATE, 64, 128, false, 1 },
 	{ RATE, 240, 256, false, 1 },   { RATE, 1400, 64, false, 1 },   { RATE, 32, 64, false, 2 },
 	{ RATE, 48, 64, false, 2 },     { RATE, 64, 128, false, 2 },    { RATE, 240, 256, false, 2 },
@@ -50,14 +41,12 @@ static const struct figure figures[] = {
 static struct stage {
 	struct bench_pair pair;
 	uint64_t go BENCH_LINE; /* window under way, 1 .. */
-	uint64_t store BENCH_LINE;
+	uint64_t rival BENCH_LINE; /* position the first producer has come to */
 	struct {
 		uint64_t window BENCH_LINE; /* it is ready for */
 		uint64_t next;              /* position it has come to */
 		uint64_t torn;
 	} reader[READERS];
-	double bare[STORES] BENCH_LINE;
-	double hop[HOPS];
 } *stage;
 
 static struct bed bed;
@@ -69,12 +58,6 @@ static uint64_t frame_of(uint64_t pos)
 {
 	/* as a line does it: frames of inline messages are back at once and stay in the cache */
 	return fig->len <= bed.line[0].inline_max ? pos % 8u * FRAME : pos % DEPTH * FRAME;
-}
-
-static void write_message(uint8_t *to, uint64_t pos)
-{
-	for (uint32_t i = 0; i + 8u <= fig->len; i += 8u)
-		__builtin_memcpy(to + i, &pos, 8);
 }
 
 static inline void publish(unsigned line, uint64_t pos, const uint8_t *bytes, uint64_t off)
@@ -112,37 +95,7 @@ static void produce_at_rate(uint64_t base)
 		}
 		if (pos % MDBUS_OWN_BATCH == 0)
 			mdbus_ring_own(&bed.line[0], pos, MDBUS_OWN_BATCH);
-		write_message(frame, pos);
-		publish(0, pos, frame, frame_of(pos));
-	}
-	while (slowest() < base + messages)
-		mdbus_pause();
-}
-
-/* The time of the next message, when it has come and the reader is back from the one before. */
-static uint64_t pace(uint64_t *due, uint64_t next)
-{
-	uint64_t now;
-
-	while (slowest() < next || (now = bench_ticks()) < *due)
-		mdbus_pause();
-	*due = now + (uint64_t)(HOP_NS / bench_ns(1));
-	return now;
-}
-
-static void produce_paced(uint64_t base)
-{
-	uint64_t due = bench_ticks() + (uint64_t)(HOP_NS / bench_ns(1));
-
-	for (uint64_t i = 0; i < STORES; i++)
-		mdbus_store_release(&stage->store, pace(&due, base - STORES + i));
-	for (uint64_t pos = base; pos < base + messages; pos++) {
-		uint8_t *frame = bed.arena[0] + frame_of(pos);
-
-		write_message(frame, pos);
-		uint64_t now = pace(&due, pos);
-
-		__builtin_memcpy(frame, &now, 8);
+		bench_write(frame, fig->len, pos);
 		publish(0, pos, frame, frame_of(pos));
 	}
 	while (slowest() < base + messages)
@@ -156,40 +109,21 @@ static void produce_against(uint64_t base, unsigned side)
 		uint8_t *frame = bed.arena[side] + frame_of(pos);
 
 		if (pos % 64u == 0) {
-			mdbus_store_release(side == 0 ? &stage->store : &stage->reader[0].next, pos);
-			while (mdbus_load_acquire(side == 1 ? &stage->store : &stage->reader[0].next) + DEPTH / 4u < pos)
+			mdbus_store_release(side == 0 ? &stage->rival : &stage->reader[0].next, pos);
+			while (mdbus_load_acquire(side == 1 ? &stage->rival : &stage->reader[0].next) + DEPTH / 4u < pos)
 				mdbus_pause();
 		}
 		if (pos % MDBUS_OWN_BATCH == 0)
 			mdbus_ring_own(&bed.line[side], pos, MDBUS_OWN_BATCH);
-		write_message(frame, pos);
+		bench_write(frame, fig->len, pos);
 		publish(side, pos, frame, frame_of(pos));
 	}
-	mdbus_store_release(side == 0 ? &stage->store : &stage->reader[0].next, base + messages);
+	mdbus_store_release(side == 0 ? &stage->rival : &stage->reader[0].next, base + messages);
 	while (side == 0 && slowest() < base + messages)
 		mdbus_pause();
 }
 
 /* ---- reader ----------------------------------------------------------------------------------------------------- */
-
-/* True if the message of pos is in buf, whole. */
-static inline bool take(uint64_t pos, uint8_t *buf)
-{
-	const struct mdbus_ring *r = &bed.line[BED_LINES];
-	const struct mdbus_slot *slot = mdbus_ring_slot(r, pos);
-	uint64_t stamp, ref;
-	enum mdbus_look look = mdbus_ring_look(r, pos, 1, &stamp, &ref);
-
-	BED_CHECK(look != MDBUS_LOOK_LAPPED, "lapped at %lu", (unsigned long)pos);
-	if (look == MDBUS_LOOK_NONE)
-		return false;
-	const uint8_t *bytes = mdbus_ring_bytes(r, slot, stamp, ref, bed.arena[0], ARENA);
-
-	if (bytes == NULL)
-		return false;
-	mdbus_copy(buf, bytes, mdbus_ref_len(ref));
-	return mdbus_ring_still(slot, stamp);
-}
 
 static uint8_t buffer[FRAME] __attribute__((aligned(64)));
 
@@ -199,7 +133,7 @@ static void read_at_rate(unsigned self, uint64_t base)
 	unsigned run = 0;
 
 	for (uint64_t pos = base; pos < base + messages;) {
-		if (!take(pos, buffer)) {
+		if (!bench_take(&bed, pos, buffer)) {
 			mdbus_store_release(&stage->reader[self].next, pos);
 			if (crowded)
 				sched_yield();
@@ -219,27 +153,6 @@ static void read_at_rate(unsigned self, uint64_t base)
 	mdbus_store_release(&stage->reader[self].next, base + messages);
 }
 
-static void read_paced(uint64_t base, double skew)
-{
-	uint64_t sent = 0, last = mdbus_load_acquire(&stage->store);
-
-	mdbus_store_release(&stage->reader[0].next, base - STORES);
-	for (uint64_t i = 0; i < STORES; i++) {
-		while ((sent = mdbus_load_acquire(&stage->store)) == last)
-			mdbus_pause();
-		stage->bare[i] = (double)(int64_t)(bench_ticks() - sent) - skew;
-		last = sent;
-		mdbus_store_release(&stage->reader[0].next, base - STORES + i + 1u);
-	}
-	for (uint64_t pos = base; pos < base + messages; pos++) {
-		while (!take(pos, buffer))
-			mdbus_pause();
-		__builtin_memcpy(&sent, buffer, 8);
-		stage->hop[pos - base] = (double)(int64_t)(bench_ticks() - sent) - skew;
-		mdbus_store_release(&stage->reader[0].next, pos + 1u);
-	}
-}
-
 static void reader(unsigned self)
 {
 	bool first = self == 0;
@@ -254,22 +167,17 @@ static void reader(unsigned self)
 		if (!crowded) /* or one of them would keep the other from running */
 			bench_claim();
 		uint64_t base = FIRST + (window - 1u) * messages;
-		double skew = 0;
 
-		if (first) {
-			bench_floor(&stage->pair, 1);
-			skew = bench_skew(&stage->pair, 1);
-		}
-		mdbus_store_release(&stage->reader[self].next, fig->what == HOP ? 0 : base);
+		if (first)
+			bench_floor(&stage->pair, 1, 0);
+		mdbus_store_release(&stage->reader[self].next, base);
 		mdbus_store_release(&stage->reader[self].window, window);
 		if (fig->what == RATE)
 			read_at_rate(self, base);
-		else if (fig->what == RIVALS)
-			produce_against(base, 1);
 		else
-			read_paced(base, skew);
+			produce_against(base, 1);
 		if (first)
-			bench_floor(&stage->pair, 1);
+			bench_floor(&stage->pair, 1, 0);
 		bench_rest();
 	}
 }
@@ -287,8 +195,7 @@ static struct result window(uint64_t n)
 
 	bench_claim();
 	mdbus_store_release(&stage->go, n);
-	r.floor = bench_floor(&stage->pair, 0);
-	bench_skew(&stage->pair, 0);
+	r.floor = bench_floor(&stage->pair, 0, 0);
 	for (unsigned i = 0; i < fig->readers; i++)
 		while (mdbus_load_acquire(&stage->reader[i].window) < n)
 			mdbus_pause();
@@ -296,12 +203,10 @@ static struct result window(uint64_t n)
 
 	if (fig->what == RATE)
 		produce_at_rate(base);
-	else if (fig->what == RIVALS)
-		produce_against(base, 0);
 	else
-		produce_paced(base);
+		produce_against(base, 0);
 	r.ticks = (double)(bench_ticks() - begin);
-	r.after = bench_floor(&stage->pair, 0);
+	r.after = bench_floor(&stage->pair, 0, 0);
 	bench_rest();
 	return r;
 }
@@ -314,18 +219,6 @@ static const char *place(void)
 static const char *ring_kind(void)
 {
 	return fig->single ? "one line" : "any line";
-}
-
-static void report_hop(double *hop, size_t n, double bare, double floor, bool steady)
-{
-	double p50 = bench_quantile(hop, n, 0.5), p99 = bench_quantile(hop, n, 0.99);
-
-	printf("hop   %-8s %5u B  %-6s  p50 %4.0f ns = %4.2f floors = %4.2f stores   p99 %5.0f ns = %5.2f floors   "
-	       "floor %3.0f, store %3.0f ns%s\n", ring_kind(), fig->len, place(), p50, p50 / floor, p50 / bare, p99,
-	       p99 / floor, floor, bare, steady ? "" : "  unsteady");
-	bench_json("{\"figure\":\"hop\",\"ring\":\"%s\",\"bytes\":%u,\"place\":\"%s\",\"p50_ns\":%.1f,\"p99_ns\":%.1f,"
-	           "\"floor_ns\":%.1f,\"bare_store_ns\":%.1f,\"p50_floors\":%.3f,\"p99_floors\":%.3f,\"steady\":%s}",
-	           ring_kind(), fig->len, place(), p50, p99, floor, bare, p50 / floor, p99 / floor, steady ? "true" : "false");
 }
 
 static void report_rate(double *rate, size_t n, double floor, bool steady)
@@ -348,14 +241,14 @@ static void report_rate(double *rate, size_t n, double floor, bool steady)
 
 static void measure(const struct figure *f)
 {
-	static double hop[WINDOWS * HOPS], rate[WINDOWS], floors[WINDOWS], bare[WINDOWS];
-	size_t taken = 0, nhop = 0;
+	static double rate[WINDOWS], floors[WINDOWS];
+	size_t taken = 0;
 	pid_t pid[READERS];
 	bool steady = true;
 
 	fig = f;
 	crowded = fig->readers > 1 && sysconf(_SC_NPROCESSORS_ONLN) < 3;
-	messages = fig->what == HOP ? HOPS : fig->len > 1000 ? 20000 : crowded ? 60000 : 150000;
+	messages = fig->len > 1000 ? 20000 : crowded ? 60000 : 150000;
 	bed = bed_make(DEPTH, fig->slot_size, false, ARENA);
 	stage = bed_shared(sizeof(*stage));
 	for (unsigned i = 0; i < fig->readers; i++)
@@ -370,9 +263,6 @@ static void measure(const struct figure *f)
 				continue;
 			steady = false;
 		}
-		for (unsigned i = 0; i < HOPS && nhop < WINDOWS * HOPS; i++)
-			hop[nhop++] = bench_ns(stage->hop[i]);
-		bare[taken] = bench_ns(bench_quantile(stage->bare, STORES, 0.5));
 		rate[taken] = (double)messages / bench_ns(r.ticks) * 1e3;
 		floors[taken++] = bench_ns(r.floor);
 	}
@@ -380,12 +270,7 @@ static void measure(const struct figure *f)
 	for (unsigned i = 0; i < fig->readers; i++)
 		waitpid(pid[i], NULL, 0);
 
-	double floor = bench_quantile(floors, taken, 0.5);
-
-	if (fig->what == HOP)
-		report_hop(hop, nhop, bench_quantile(bare, taken, 0.5), floor, steady);
-	else
-		report_rate(rate, taken, floor, steady);
+	report_rate(rate, taken, bench_quantile(floors, taken, 0.5), steady);
 	bed_free(&bed);
 	munmap(stage, sizeof(*stage));
 }
