@@ -349,6 +349,7 @@ bool mdbus_sub_next(struct mdbus_sub *s, struct mdbus_record *r)
 		s->turn = s->turn + 1u < s->nreader ? s->turn + 1u : 0;
 		s->burst = BURST;
 	}
+	mdbus_pause(); /* a caller that looks again at once would take the slot's line away while it is being written */
 	return false;
 }
 
