@@ -223,8 +223,6 @@ static void run(struct latency *l)
 			record(l, &r);
 		else if (opt.sleep)
 			mdbus_sub_wait(l->sub, WAIT_NS);
-		else
-			mdbus_pause();
 		if ((opt.sleep && !any) || polls % CLOCK_EVERY == 0) {
 			if (!clock_work(l, &interval_ns))
 				break;
@@ -248,7 +246,7 @@ int main(int argc, char **argv)
 	}
 	mdbus_tool_signals();
 	l.bus = bus;
-	l.sub = mdbus_tool_open(&tool, bus, NULL);
+	l.sub = mdbus_tool_open(&tool, bus, NULL, false);
 	if (l.sub == NULL) {
 		free(bus);
 		return MDBUS_TOOL_FAIL;

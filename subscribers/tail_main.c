@@ -28,14 +28,15 @@ static const struct mdbus_tool tool = {
 		 "With --json, one object a line:\n"
 		 "  channel, epoch, seq, kind (data|gap|reset|overrun) always;\n"
 		 "  data: len, line, rx_ns (when ingest took the packet from its queue, ns since 1970; null: not known),\n"
-		 "        payload (hex), and retrans:true for a retransmission;\n"
+		 "        payload (hex), and retrans:true for a retransmission, ahead:true for one that did not\n"
+		 "        wait for its turn (--unordered);\n"
 		 "  gap: count (numbers lost on all lines, from seq on); reset: next (first number of the new epoch);\n"
 		 "  overrun: count (records this reader was too slow for).\n"
 		 "Ends on SIGINT, SIGTERM, a closed pipe, --count or --until-idle-ms; what was read is always written.\n",
 };
 
 static struct {
-	int json, spin, until_idle_ms;
+	int json, spin, until_idle_ms, unordered;
 	long long count;
 	char *from;
 } opt;
@@ -44,6 +45,7 @@ static const struct poptOption options[] = {
 	{ "json", 'j', POPT_ARG_NONE, &opt.json, 0, "One JSON object per record", NULL },
 	{ "from", 'f', POPT_ARG_STRING, &opt.from, 0, "Start at new records (head) or the oldest still there", "head|oldest" },
 	{ "count", 'n', POPT_ARG_LONGLONG, &opt.count, 0, "End after N records", "N" },
+	{ "unordered", 'u', POPT_ARG_NONE, &opt.unordered, 0, "While a hole is open, print what lies beyond it at once", NULL },
 	{ "until-idle-ms", 0, POPT_ARG_INT, &opt.until_idle_ms, 0, "End when no record came for N ms", "N" },
 	{ "spin", 0, POPT_ARG_NONE, &opt.spin, 0, "Never sleep: for a core of its own", NULL },
 	POPT_TABLEEND
@@ -148,6 +150,8 @@ static char *put_json(const struct tail *t, char *p, const struct mdbus_record *
 		p = r->rx_ns ? mdbus_put_u64(p, r->rx_ns + t->wall) : mdbus_put_literal(p, "null");
 		if (r->retrans)
 			p = mdbus_put_literal(p, ",\"retrans\":true");
+		if (r->ahead)
+			p = mdbus_put_literal(p, ",\"ahead\":true");
 		p = mdbus_put_literal(p, ",\"payload\":\"");
 		p = mdbus_put_hex(p, r->data, r->len);
 		return mdbus_put_literal(p, "\"}\n");
@@ -217,6 +221,8 @@ static char *put_text(const struct tail *t, char *p, const struct mdbus_record *
 			p = put_clock(p, r->rx_ns + t->wall);
 		if (r->retrans)
 			p = mdbus_put_literal(p, " retransmitted");
+		if (r->ahead)
+			p = mdbus_put_literal(p, " ahead");
 		*p++ = '\n';
 		return put_dump(p, r->data, r->len);
 	case MDBUS_RECORD_GAP:
@@ -288,7 +294,7 @@ int main(int argc, char **argv)
 		return MDBUS_TOOL_USAGE;
 	}
 	mdbus_tool_signals();
-	t.sub = mdbus_tool_open(&tool, bus, opt.from);
+	t.sub = mdbus_tool_open(&tool, bus, opt.from, opt.unordered);
 	if (t.sub == NULL)
 		return MDBUS_TOOL_FAIL;
 	status = MDBUS_TOOL_OK;

@@ -91,9 +91,9 @@ bool mdbus_tool_parse(const struct mdbus_tool *tool, int argc, char **argv, cons
 	return go_on;
 }
 
-struct mdbus_sub *mdbus_tool_open(const struct mdbus_tool *tool, const char *bus, const char *from)
+struct mdbus_sub *mdbus_tool_open(const struct mdbus_tool *tool, const char *bus, const char *from, bool unordered)
 {
-	struct mdbus_sub_options options = { .name = tool->name };
+	struct mdbus_sub_options options = { .name = tool->name, .unordered = unordered };
 	char error[512] = "";
 	struct mdbus_sub *s;
 
@@ -143,8 +143,8 @@ void mdbus_tool_idle(struct mdbus_sub *s, uint32_t misses, bool spin, uint64_t l
 	const struct timespec nap = { 0, NAP_NS };
 
 	if (spin)
-		mdbus_pause();
-	else if (misses < NAPS)
+		return;
+	if (misses < NAPS)
 		clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
 	else
 		mdbus_sub_wait(s, limit_ns);

@@ -36,8 +36,9 @@ bool mdbus_tool_parse(const struct mdbus_tool *tool, int argc, char **argv, cons
 /* One line on stderr, prefixed by the program's name. */
 void mdbus_tool_error(const struct mdbus_tool *tool, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Open the bus ("NAME" or "NAME/CHANNEL") or say why not; NULL then. from: "head", "oldest" or NULL for head. */
-struct mdbus_sub *mdbus_tool_open(const struct mdbus_tool *tool, const char *bus, const char *from);
+/* Open the bus ("NAME" or "NAME/CHANNEL") or say why not; NULL then. from: "head", "oldest" or NULL for head.
+ * unordered: as the option of mdbus_sub_open. */
+struct mdbus_sub *mdbus_tool_open(const struct mdbus_tool *tool, const char *bus, const char *from, bool unordered);
 
 /* ---- ending ---------------------------------------------------------------------------------------------------- */
 

@@ -325,7 +325,7 @@ static void teardown(struct verify *v)
 
 static int run(struct verify *v, const char *bus)
 {
-	v->sub = mdbus_tool_open(&tool, bus, opt.from);
+	v->sub = mdbus_tool_open(&tool, bus, opt.from, false);
 	if (v->sub == NULL)
 		return MDBUS_TOOL_FAIL;
 	v->attach_ns = mdbus_clock_ns(); /* after the positions are taken: what is sent from now on must come */

@@ -98,6 +98,7 @@ lossy=(--line "A,to=127.0.0.1:$port,loss=0.05" --line "B,to=127.0.0.1:$((port + 
 
 start good "$verify" t --log "$T/good.log.bin" --json
 start tail "$tail" t/one --from oldest --json
+start ahead "$tail" t/one --from oldest --json --unordered
 start latency "$latency" t --sleep --stamp-offset 2 --every 0.2 --json
 wait_for 20 "the verifier" attached good
 wait_for 20 "mdbus-latency" seated mdbus-latency
@@ -140,6 +141,11 @@ awk '
 	END { print gaps + 0 > "/dev/stderr" }
 ' "$T/tail.log" 2>"$T/tail.gaps" || fail "mdbus-tail"
 same "tail's gaps" "$gaps" "$(cat "$T/tail.gaps")"
+
+# The unordered view: some records before their turn, and each of them once.
+stop ahead
+grep -q '"ahead":true' "$T/ahead.log" || fail "mdbus-tail --unordered never ran ahead of a hole"
+cmp <(sort "$T/tail.log") <(sed 's/,"ahead":true//' "$T/ahead.log" | sort) || fail "mdbus-tail --unordered shows other records"
 
 # ---- mdbus-latency measured them ----
 
