@@ -51,16 +51,27 @@ CPPFLAGS    += -DMDBUS_HAVE_NUMA=1
 LDLIBS      += -lnuma
 endif
 
+HAVE_DPDK   := $(call have,libdpdk)
+ifeq ($(HAVE_DPDK),y)
+CPPFLAGS    += -DMDBUS_HAVE_DPDK=1
+endif
+
 DIRS        := bus ingest subscribers mgmt
 xdp_only    := $(if $(HAVE_XDP),,ingest/backend_xdp.c ingest/backend_xdp_prog.c ingest/feed_xdp.c)
 mains       := $(foreach d,$(DIRS),$(wildcard $(d)/*_main.c))
-sources      = $(filter-out $(mains) $(xdp_only) %.bpf.c,$(wildcard $(1)/*.c))
+dpdk_src    := $(wildcard ingest/backend_dpdk*.c)
+sources      = $(filter-out $(mains) $(xdp_only) $(dpdk_src) %.bpf.c,$(wildcard $(1)/*.c))
 objects      = $(patsubst %.c,$(B)/%.o,$(1))
 libs        := $(foreach d,$(DIRS),$(B)/lib/lib$(if $(filter bus,$(d)),mdbus,mdbus-$(d)).a)
 
 # DIR/NAME_main.c -> mdbus-NAME, but mdbusd and mdbusctl keep their names.
 progname     = $(patsubst mdbus-mdbus%,mdbus%,mdbus-$(patsubst %_main.c,%,$(notdir $(1))))
 programs    := $(foreach m,$(mains),$(B)/bin/$(call progname,$(m)))
+
+# The dpdk backend is loaded by lines that ask for it: with all that it needs, as position independent code.
+DPDK_CPPFLAGS := -DALLOW_EXPERIMENTAL_API $(patsubst -I%,-isystem%,$(shell $(PKG_CONFIG) --cflags libdpdk 2>/dev/null))
+dpdk_objects := $(patsubst %.c,$(B)/pic/%.o,$(dpdk_src) ingest/join.c bus/dpdk_files.c)
+modules     := $(if $(HAVE_DPDK),$(B)/lib/mdbus/dpdk.so)
 
 unit_src    := $(wildcard tests/unit_*.c tests/race_*.c tests/prog_*.c)
 bench_src   := $(wildcard tests/bench_*.c)
@@ -70,10 +81,11 @@ prog_bins   := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/prog_*.c))
 bench_bins  := $(patsubst tests/%.c,$(B)/tests/%,$(bench_src))
 
 .PHONY: all help deps-check tests progs objects demo check bench lint install clean
-all: deps-check $(programs) ## the programs, in build/bin
+all: deps-check $(programs) $(modules) ## the programs, in build/bin
 tests: all $(test_bins) ## the programs and the tests, not run
 progs: all $(prog_bins)
-objects: deps-check $(call objects,$(foreach d,$(DIRS),$(call sources,$(d))) $(mains) $(wildcard tests/*.c))
+objects: deps-check $(call objects,$(foreach d,$(DIRS),$(call sources,$(d))) $(mains) $(wildcard tests/*.c)) \
+	$(if $(HAVE_DPDK),$(dpdk_objects))
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -120,6 +132,7 @@ install: all ## programs, library, headers, mdbus.pc: [PREFIX=/usr/local] [DESTD
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/mdbus
 	install -d $(DESTDIR)$(PREFIX)/share/doc/mdbus
 	install -m 755 $(programs) $(DESTDIR)$(PREFIX)/bin
+	$(if $(modules),install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/mdbus $(modules))
 	install -m 644 $(B)/lib/libmdbus.a $(DESTDIR)$(PREFIX)/lib
 	install -m 644 $(wildcard include/mdbus/*.h) $(DESTDIR)$(PREFIX)/include/mdbus
 	install -m 644 scripts/mdbus.conf.example LICENSE $(DESTDIR)$(PREFIX)/share/doc/mdbus
@@ -129,6 +142,7 @@ install: all ## programs, library, headers, mdbus.pc: [PREFIX=/usr/local] [DESTD
 deps-check:
 	@$(if $(missing),echo "mdbus: missing libraries: $(missing). Run scripts/deps as root." >&2; exit 1)
 	@$(if $(HAVE_XDP),,echo "mdbus: no AF_XDP: it needs libxdp, libbpf, clang and bpftool (scripts/deps)")
+	@$(if $(HAVE_DPDK),,echo "mdbus: no DPDK: it needs libdpdk (scripts/deps)")
 
 # Objects are made again when the way to make them changes, a library that has been installed since included.
 how         := $(CC) $(CPPFLAGS) $(CFLAGS)
@@ -141,6 +155,15 @@ $(B)/how:
 $(B)/%.o: %.c $(B)/how
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/pic/%.o: %.c $(B)/how
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(DPDK_CPPFLAGS) $(CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
+
+$(B)/lib/mdbus/dpdk.so: $(dpdk_objects)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -shared -o $@ $^ $(shell $(PKG_CONFIG) --libs libdpdk 2>/dev/null)
+$(B)/tests/unit_backend_dpdk: | $(modules)
 
 define archive
 $(B)/lib/$(2): $(call objects,$(call sources,$(1)))

@@ -43,6 +43,7 @@ struct mdbus_backend_env {
 	/* for a backend that has to know what is missing: */
 	const struct mdbus_bus *bus;
 	struct mdbus_channel *channel; /* by channel number; only those of this line are set up */
+	const char *run_dir; /* where a backend may have files while it starts */
 	char error[512]; /* why open failed and what to do about it */
 };
 
@@ -73,5 +74,6 @@ extern const struct mdbus_backend_ops mdbus_backend_af_xdp; /* only when built w
 extern const struct mdbus_backend_ops mdbus_backend_kernel;
 extern const struct mdbus_backend_ops mdbus_backend_pcap;
 extern const struct mdbus_backend_ops mdbus_backend_recover;
+/* "dpdk" is in a shared object of its own: see dpdk_load.h. */
 
 #endif

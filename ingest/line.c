@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "../bus/arena.h"
 #include "../bus/guard.h"
+#include "dpdk_load.h"
 #include "frame_parse.h"
 
 #define ATTACH_MS    5000
@@ -58,6 +59,10 @@ static int choose_backend(struct mdbus_line *l)
 	for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++)
 		if (strncmp(backends[i]->name, l->desc.backend, sizeof(l->desc.backend)) == 0)
 			l->ops = backends[i];
+	if (strncmp(l->desc.backend, "dpdk", sizeof(l->desc.backend)) == 0) {
+		l->ops = mdbus_dpdk_load(l->error, sizeof(l->error));
+		return l->ops ? 0 : -ENOSYS;
+	}
 	if (l->ops == NULL)
 		return fail(l, -ENOSYS, "backend = \"%.16s\": not built in; install its libraries (scripts/deps) and rebuild, "
 		            "or choose another", l->desc.backend);
@@ -126,6 +131,7 @@ static int open_backend(struct mdbus_line *l)
 		.nflow = l->map.nflow,
 		.bus = &l->bus,
 		.channel = l->channel,
+		.run_dir = mdbus_run_dir(),
 	};
 
 	l->backend = l->ops->open(&env);

@@ -38,7 +38,7 @@ struct groups {
 };
 
 static const char *const page_choices[] = { "auto", "never", "2M", "1G", NULL };
-static const char *const backends[] = { "af_xdp", "kernel", "pcap", "recover", NULL };
+static const char *const backends[] = { "af_xdp", "kernel", "pcap", "dpdk", "recover", NULL };
 static const char *const xdp_modes[] = { "auto", "native", "skb", NULL };
 static const char *const xdp_copies[] = { "auto", "copy", "zerocopy", NULL };
 
@@ -153,14 +153,25 @@ static void resolve_path(struct config_reader *r, const config_setting_t *at, ch
 static void check_line(struct config_reader *r, const config_setting_t *s, struct mdbus_line_desc *l)
 {
 	bool xdp = strcmp(l->backend, "af_xdp") == 0, pcap = strcmp(l->backend, "pcap") == 0;
+	bool dpdk = strcmp(l->backend, "dpdk") == 0;
 
 #ifndef MDBUS_HAVE_XDP
 	if (xdp)
 		mdbus_config_mistake(r, blame(s, "backend"), "backend = \"af_xdp\": this mdbus was built without libxdp");
 #endif
+#ifndef MDBUS_HAVE_DPDK
+	if (dpdk)
+		mdbus_config_mistake(r, blame(s, "backend"), "backend = \"dpdk\": this mdbus was built without libdpdk");
+#endif
+	if (dpdk && l->interface[0] == '\0')
+		mdbus_config_mistake(r, s, "interface is missing: backend dpdk needs a PCI address, or a virtual device such as "
+		                     "\"net_af_packet0,iface=eth1\"");
+	if (dpdk && l->queue != 0)
+		mdbus_config_mistake(r, blame(s, "queue"), "queue = %u: a DPDK port belongs to one line whole, its queue is 0",
+		                     l->queue);
 	if (xdp && l->interface[0] == '\0')
 		mdbus_config_mistake(r, s, "interface is missing: backend af_xdp needs one");
-	if (!pcap && strlen(l->interface) > 15)
+	if (!pcap && !dpdk && strlen(l->interface) > 15)
 		mdbus_config_mistake(r, blame(s, "interface"), "interface = \"%s\": at most 15 characters", l->interface);
 	if (pcap && l->file[0] == '\0')
 		mdbus_config_mistake(r, s, "file is missing: backend pcap needs one");

@@ -231,7 +231,7 @@ struct mdbus_server_desc {
 struct mdbus_line_desc {
 	char name[MDBUS_NAME_MAX];
 	char backend[16];    /* "af_xdp", "kernel", "pcap", "dpdk", "recover" */
-	char interface[64];  /* network interface; DPDK device or vdev; empty: any */
+	char interface[128]; /* network interface; DPDK device or vdev; empty: any */
 	char file[256];      /* pcap backend: the file */
 	char xdp_mode[8];    /* "auto", "native", "skb" */
 	char xdp_copy[12];   /* "auto", "copy", "zerocopy" */

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * backend_dpdk_eal.c - DPDK's environment for one line: one core, one device, nothing shared with any other process.
+ *
+ * Processes that share a pool or a ring of DPDK's can hang each other by dying, so each line is an EAL of its own that
+ * knows no secondary process: no shared configuration, no sockets, no hugepage files.  Its memory is for descriptors and the
+ * heads of buffers only; the packets are in the line's arena.  It is taken from hugepages if the arena is on some
+ * and some are left, as anonymous memory (--in-memory), so that it goes with the process, however that ends; else from
+ * ordinary pages (--no-huge).
+ *
+ * The EAL may be started once a process and prints what it likes.  Here its words are kept, and told when something fails.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_log.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "../bus/dpdk_files.h"
+#include "../bus/segment.h"
+#include "backend_dpdk.h"
+
+#define OWN_MIB   64u /* descriptors, the environment's own */
+#define HEAD      512u /* bytes of a buffer's head, rounded up generously */
+#define ARGS_MAX  16
+
+/* ---- what DPDK says ---------------------------------------------------------------------------------------- */
+
+static char said[256];
+static bool speaks;
+
+static ssize_t hear(void *cookie, const char *text, size_t len)
+{
+	int level = rte_log_cur_msg_loglevel();
+	size_t n = len;
+
+	(void)cookie;
+	while (n > 0 && isspace((unsigned char)text[n - 1]))
+		n--;
+	if (n > 0 && level > 0 && level <= (int)RTE_LOG_WARNING) {
+		if (speaks)
+			fprintf(stderr, "mdbus-ingest: DPDK: %.*s\n", (int)n, text);
+		else if (level <= (int)RTE_LOG_ERR && said[0] == '\0')
+			snprintf(said, sizeof(said), ": DPDK says \"%.*s\"", (int)n, text);
+	}
+	return (ssize_t)len;
+}
+
+const char *mdbus_dpdk_eal_said(void)
+{
+	return said;
+}
+
+void mdbus_dpdk_eal_speak(void)
+{
+	speaks = true;
+}
+
+static int listen_to_dpdk(void)
+{
+	cookie_io_functions_t io = { .write = hear };
+	FILE *f = fopencookie(NULL, "w", io);
+
+	if (f == NULL)
+		return -ENOMEM;
+	setvbuf(f, NULL, _IOLBF, 0);
+	return rte_openlog_stream(f);
+}
+
+/* ---- arguments --------------------------------------------------------------------------------------------- */
+
+/* "0000:01:00.0" or "01:00.0", perhaps with options behind a comma. */
+bool mdbus_dpdk_is_pci(const char *device)
+{
+	size_t n = strspn(device, "0123456789abcdefABCDEF:.");
+
+	return (device[n] == '\0' || device[n] == ',') && memchr(device, ':', n) && memchr(device, '.', n);
+}
+
+/* Append cores as ranges: "0-3,8". */
+static void list_cores(const cpu_set_t *set, char *text, size_t size)
+{
+	size_t used = 0;
+
+	text[0] = '\0';
+	for (int first = 0; first < CPU_SETSIZE && used + 16 < size; first++) {
+		int last = first;
+
+		if (!CPU_ISSET((size_t)first, set))
+			continue;
+		while (last + 1 < CPU_SETSIZE && CPU_ISSET((size_t)(last + 1), set))
+			last++;
+		used += (size_t)snprintf(text + used, size - used, "%s%d-%d", used ? "," : "", first, last);
+		first = last;
+	}
+}
+
+/*
+ * One logical core, on the line's core, or wherever this process may run.  The line is pinned already; the threads that
+ * the EAL makes for itself take what it may use when it starts, and shall be elsewhere.
+ */
+static void choose_cores(const struct mdbus_line_desc *line, char *text, size_t size)
+{
+	cpu_set_t set;
+	char cores[1024];
+
+	if (line->cpu >= 0) {
+		memset(&set, 0xff, sizeof(set));
+		(void)sched_setaffinity(0, sizeof(set), &set);
+		snprintf(text, size, "--lcores=0@%d", line->cpu);
+		return;
+	}
+	CPU_ZERO(&set);
+	(void)sched_getaffinity(0, sizeof(set), &set);
+	list_cores(&set, cores, sizeof(cores));
+	snprintf(text, size, "--lcores=0@(%s)", cores);
+}
+
+static uint64_t free_pages(const char *kib)
+{
+	char path[96], text[32] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%skB/free_hugepages", kib);
+	f = fopen(path, "re");
+	if (f == NULL)
+		return 0;
+	if (fgets(text, sizeof(text), f) == NULL)
+		text[0] = '\0';
+	fclose(f);
+	return strtoull(text, NULL, 10);
+}
+
+/* The configuration says whether there shall be hugepages; the arena shows what came of it. */
+static bool can_have_huge(const struct mdbus_arena_hdr *arena, uint32_t mib)
+{
+	uint32_t kind = arena->segment.page_kind;
+
+	if (kind != MDBUS_PAGES_2M && kind != MDBUS_PAGES_1G)
+		return false;
+	return free_pages("2048") * 2 >= mib || free_pages("1048576") * 1024 >= mib;
+}
+
+struct arguments {
+	int n;
+	char *arg[ARGS_MAX + 1];
+	char cores[1100], prefix[MDBUS_DPDK_PREFIX_MAX + 16], device[sizeof(((struct mdbus_line_desc *)0)->interface) + 8], mib[16];
+};
+
+static void add(struct arguments *a, const char *text)
+{
+	if (a->n < ARGS_MAX)
+		a->arg[a->n++] = (char *)(uintptr_t)text;
+	a->arg[a->n] = NULL;
+}
+
+static void choose_arguments(struct mdbus_dpdk *x, struct arguments *a, const char *prefix)
+{
+	uint32_t mib = OWN_MIB + (uint32_t)((uint64_t)x->nframes * HEAD >> 20);
+
+	x->huge = can_have_huge(x->arena, mib);
+	choose_cores(x->line, a->cores, sizeof(a->cores));
+	snprintf(a->prefix, sizeof(a->prefix), "--file-prefix=%s", prefix);
+	snprintf(a->mib, sizeof(a->mib), "-m%u", mib);
+	snprintf(a->device, sizeof(a->device), "-a%s", x->line->interface);
+	add(a, "mdbus-ingest");
+	add(a, a->cores);
+	add(a, a->prefix);
+	add(a, "--iova-mode=va");
+	add(a, "--no-telemetry");
+	add(a, "--mbuf-pool-ops-name=ring_sp_sc");
+	add(a, mdbus_dpdk_is_pci(x->line->interface) ? a->device : "--no-pci");
+	if (x->huge) {
+		add(a, "--in-memory");
+	} else {
+		add(a, "--no-huge");
+		add(a, "--no-shconf");
+		add(a, a->mib);
+	}
+}
+
+int mdbus_dpdk_eal_start(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
+{
+	struct arguments a = { .n = 0 };
+	char prefix[MDBUS_DPDK_PREFIX_MAX];
+	int rc = listen_to_dpdk();
+
+	mdbus_dpdk_prefix(prefix, sizeof(prefix), env->arena->segment.bus, env->line->name);
+	choose_arguments(x, &a, prefix);
+	if (rc == 0)
+		rc = setenv("RUNTIME_DIRECTORY", env->run_dir, 1) < 0 ? -errno : 0;
+#ifndef MDBUS_MUTANT_dpdk_files_left
+	(void)mdbus_dpdk_files_remove(env->run_dir, prefix); /* of a process that was killed in here */
+#endif
+	if (rc == 0 && rte_eal_init(a.n, a.arg) < 0) {
+		rc = -rte_errno;
+		snprintf(env->error, sizeof(env->error), "DPDK does not start: %s%s", strerror(-rc), said);
+	}
+#ifndef MDBUS_MUTANT_dpdk_files_left
+	(void)mdbus_dpdk_files_remove(env->run_dir, prefix);
+#endif
+	return rc;
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * backend_dpdk_pool.c - the arena's frames as DPDK's packet buffers.
+ *
+ * The frames region of the arena is registered with DPDK as external memory, its addresses being what the device is given
+ * (IOVA as VA), and each buffer of the pool is pinned to one frame for good: what a port receives lies in the arena, behind
+ * 128 bytes of headroom in which a frame's meta data (MDBUS_FRAME_META) lives, and is published as it is.
+ *
+ * Who has a frame is decided by the line, not by DPDK's pool: all buffers are taken out of the pool once it is made, and
+ * only those of free frames are ever put back, one by one, as the line lends them.  So a frame that the rings still refer
+ * to, from this process or from one that was killed, cannot be received into.  The pool is of one producer and one
+ * consumer, in the memory of this process.
+ */
+#include <errno.h>
+#include <rte_bus.h>
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_malloc.h>
+#include <rte_mempool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "../bus/segment.h"
+#include "backend_dpdk.h"
+
+#define CACHE 256u
+
+_Static_assert(RTE_PKTMBUF_HEADROOM >= MDBUS_FRAME_META, "a frame's meta data would lie in its packet");
+
+/* Whole pages around the frames: the mapping consists of such pages. */
+static void find_region(struct mdbus_dpdk *x)
+{
+	const struct mdbus_segment_hdr *s = &x->arena->segment;
+	bool huge = s->page_kind == MDBUS_PAGES_2M || s->page_kind == MDBUS_PAGES_1G;
+	uintptr_t page = huge ? s->page_size : 4096u, start = (uintptr_t)x->frames;
+	uintptr_t end = start + ((uintptr_t)x->nframes << x->frame_shift);
+
+	start &= ~(page - 1);
+	end = (end + page - 1) & ~(page - 1);
+	x->region = (void *)start;
+	x->region_len = end - start;
+	x->region_page = (uint32_t)page;
+}
+
+/* A device behind an IOMMU must be told of memory that is not DPDK's. */
+static int map_device(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
+{
+	if (strcmp(rte_bus_name(rte_dev_bus(x->info.device)), "pci") != 0)
+		return 0;
+	if (rte_dev_dma_map(x->info.device, x->region, (uint64_t)(uintptr_t)x->region, x->region_len) != 0) {
+		int rc = -rte_errno;
+
+		snprintf(env->error, sizeof(env->error), "%s cannot reach the line's memory (%s): bind it to vfio-pci with "
+		         "the IOMMU on, see dpdk-devbind.py", x->line->interface, strerror(-rc));
+		return rc;
+	}
+	x->mapped = true;
+	return 0;
+}
+
+static int register_region(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
+{
+	uint32_t n;
+	int rc = 0;
+
+	find_region(x);
+	n = (uint32_t)(x->region_len / x->region_page);
+
+	rte_iova_t *address = calloc(n, sizeof(*address));
+
+	if (address == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < n; i++)
+		address[i] = (rte_iova_t)(uintptr_t)x->region + (uint64_t)i * x->region_page;
+	if (rte_extmem_register(x->region, x->region_len, address, n, x->region_page) != 0) {
+		rc = -rte_errno;
+		snprintf(env->error, sizeof(env->error), "DPDK does not take the line's memory: %s%s", strerror(-rc),
+		         mdbus_dpdk_eal_said());
+	}
+	free(address);
+	x->registered = rc == 0;
+	return rc ? rc : map_device(x, env);
+}
+
+/* The buffer of each frame, out of the pool. */
+static int take_all(struct mdbus_dpdk *x)
+{
+	struct rte_mbuf **all = calloc(x->nframes, sizeof(struct rte_mbuf *));
+	int rc = all ? rte_mempool_get_bulk(x->mempool, (void **)all, x->nframes) : -ENOMEM;
+
+	for (uint32_t i = 0; rc == 0 && i < x->nframes; i++) {
+		uint64_t frame = (uint64_t)((uint8_t *)all[i]->buf_addr - x->frames) >> x->frame_shift;
+
+		if (frame >= x->nframes || x->mbuf[frame] != NULL)
+			rc = -EFAULT;
+		else
+			x->mbuf[frame] = all[i];
+	}
+#ifdef MDBUS_MUTANT_dpdk_skip_sweep
+	rte_mempool_put_bulk(x->mempool, (void **)all, x->nframes);
+	memset(x->lent, 0xff, (x->nframes / 64 + 1) * sizeof(*x->lent));
+	x->pool->nfree = 0;
+#endif
+	free(all);
+	return rc;
+}
+
+int mdbus_dpdk_pool_open(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
+{
+	const struct rte_pktmbuf_extmem frames = {
+		.buf_ptr = x->frames,
+		.buf_iova = (rte_iova_t)(uintptr_t)x->frames,
+		.buf_len = (size_t)x->nframes << x->frame_shift,
+		.elt_size = (uint16_t)(1u << x->frame_shift),
+	};
+	int rc = register_region(x, env);
+
+	if (rc)
+		return rc;
+	x->mempool = rte_pktmbuf_pool_create_extbuf("frames", x->nframes, CACHE, 0, frames.elt_size,
+	                                            (int)rte_socket_id(), &frames, 1);
+	rc = x->mempool ? take_all(x) : -rte_errno;
+	if (rc)
+		snprintf(env->error, sizeof(env->error), "no DPDK pool of %u frames: %s%s", x->nframes, strerror(-rc),
+		         mdbus_dpdk_eal_said());
+	return rc;
+}
+
+void mdbus_dpdk_pool_close(struct mdbus_dpdk *x)
+{
+	if (x->mempool)
+		rte_mempool_free(x->mempool);
+	if (x->mapped)
+		(void)rte_dev_dma_unmap(x->info.device, x->region, (uint64_t)(uintptr_t)x->region, x->region_len);
+	if (x->registered)
+		(void)rte_extmem_unregister(x->region, x->region_len);
+}
