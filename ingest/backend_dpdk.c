@@ -210,7 +210,7 @@ static int start(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
 	if (rc == 0)
 		rc = mdbus_dpdk_feed_open(x, env);
 	if (rc == 0)
-		rc = mdbus_dpdk_stats_open(x, env);
+		rc = mdbus_dpdk_stats_open(x);
 	if (rc == 0)
 		mdbus_dpdk_port_report(x);
 	return rc;
@@ -226,6 +226,7 @@ static void *dpdk_open(struct mdbus_backend_env *env)
 	x = set_up(env);
 	if (x && mdbus_dpdk_eal_start(x, env) == 0) {
 		if (start(x, env) == 0) {
+			mdbus_dpdk_port_warn(x);
 			mdbus_dpdk_eal_speak();
 			return x;
 		}

@@ -31,7 +31,7 @@ enum dpdk_groups {
 	DPDK_GROUPS_PROMISC,
 };
 
-/* A port counter whose name is in the arena. */
+/* The port's own counters. */
 struct dpdk_xstats {
 	struct rte_eth_xstat *now;
 	struct rte_eth_xstat_name *name;
@@ -88,8 +88,10 @@ int mdbus_dpdk_port_start(struct mdbus_dpdk *x, struct mdbus_backend_env *env);
 /* Say so when the link has gone or has come. */
 void mdbus_dpdk_port_link(struct mdbus_dpdk *x);
 void mdbus_dpdk_port_close(struct mdbus_dpdk *x);
-/* Put what was obtained where mdbusctl shows it; warn of what is slow. */
+/* Put what was obtained where mdbusctl shows it. */
 void mdbus_dpdk_port_report(struct mdbus_dpdk *x);
+/* Say what will be slow. */
+void mdbus_dpdk_port_warn(const struct mdbus_dpdk *x);
 
 /* ---- backend_dpdk_pool.c ---- */
 /* Make buffers of the frames. All of them are the line's afterwards; none is lent to DPDK yet. */
@@ -105,7 +107,7 @@ int mdbus_dpdk_feed_open(struct mdbus_dpdk *x, struct mdbus_backend_env *env);
 void mdbus_dpdk_feed_close(struct mdbus_dpdk *x);
 
 /* ---- backend_dpdk_stats.c ---- */
-int mdbus_dpdk_stats_open(struct mdbus_dpdk *x, struct mdbus_backend_env *env);
+int mdbus_dpdk_stats_open(struct mdbus_dpdk *x);
 void mdbus_dpdk_stats(struct mdbus_dpdk *x);
 void mdbus_dpdk_stats_close(struct mdbus_dpdk *x);
 

@@ -233,19 +233,48 @@ void mdbus_dpdk_port_close(struct mdbus_dpdk *x)
 
 /* ---- reports ----------------------------------------------------------------------------------------------- */
 
+/* Memory of DPDK's own, not the arena's. */
 static const char *page_name(const struct mdbus_dpdk *x)
 {
 	return x->huge ? "huge" : "4K";
+}
+
+/* The core and the port on different nodes: every packet crosses between them. */
+static bool is_far(const struct mdbus_dpdk *x)
+{
+	int node = rte_eth_dev_socket_id(x->port);
+
+	return node >= 0 && x->line->cpu >= 0 && (unsigned)node != rte_socket_id();
 }
 
 void mdbus_dpdk_port_report(struct mdbus_dpdk *x)
 {
 	static const char *const groups[] = { "open", "list", "joined", "allmulti", "promisc" };
 	const char *driver = x->info.driver_name ? x->info.driver_name : "?";
-	char text[sizeof(x->arena->backend)];
+	char text[sizeof(x->arena->backend)], detail[sizeof(x->arena->detail)], speed[32] = "", rules[32] = "by software";
+	struct rte_eth_link link = link_now(x);
 
 	if (strncmp(driver, "net_", 4) == 0)
 		driver += 4;
+	if (x->nrule)
+		snprintf(rules, sizeof(rules), "by %u rules in the port", x->nrule);
+	if (link.link_status && link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN)
+		snprintf(speed, sizeof(speed), ", %u Mb/s", link.link_speed);
 	snprintf(text, sizeof(text), "dpdk %.11s q%u %s %s", driver, DPDK_QUEUE, page_name(x), groups[x->groups]);
+	snprintf(detail, sizeof(detail), "link %s%s, node %d%s, packets chosen %s%s", link.link_status ? "up" : "down", speed,
+	         rte_eth_dev_socket_id(x->port), is_far(x) ? " but core on another" : "", rules,
+	         x->wire_time ? ", hardware time stamps" : "");
 	memcpy(x->arena->backend, text, sizeof(text));
+	memcpy(x->arena->detail, detail, sizeof(detail));
+}
+
+void mdbus_dpdk_port_warn(const struct mdbus_dpdk *x)
+{
+	if (is_far(x))
+		fprintf(stderr, "mdbus-ingest: line %s: %s is on NUMA node %d, core %d on node %u: choose a core of node %d\n",
+		        x->line->name, x->line->interface, rte_eth_dev_socket_id(x->port), x->line->cpu, rte_socket_id(),
+		        rte_eth_dev_socket_id(x->port));
+	if (mdbus_dpdk_is_pci(x->line->interface) && !x->huge)
+		fprintf(stderr, "mdbus-ingest: line %s: no hugepages for DPDK's own memory: see scripts/host check\n",
+		        x->line->name);
 }

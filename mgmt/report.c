@@ -88,12 +88,27 @@ static json_t *histogram(const struct mdbus_hist *h)
 /* Text from a process that may have written anything. */
 static json_t *text(const char *s, size_t size)
 {
-	char copy[MDBUS_NAME_MAX + 1] = "";
+	char copy[128] = "";
 	size_t n = 0;
 
-	for (; n < size && n < MDBUS_NAME_MAX && s[n]; n++)
+	for (; n < size && n < sizeof(copy) - 1u && s[n]; n++)
 		copy[n] = s[n] >= ' ' && s[n] <= '~' ? s[n] : '?';
 	return json_string(copy);
+}
+
+/* The counters of the line's port, under its own names; how many there are is the line's word, and no more than there is room for. */
+static json_t *port_counters(const struct mdbus_arena_hdr *a)
+{
+	uint32_t n = mdbus_load_acquire(&a->nxstat);
+	json_t *o = json_object();
+
+	for (uint32_t i = 0; i < n && i < MDBUS_XSTATS_MAX; i++) {
+		json_t *name = text(a->xstat[i].name, sizeof(a->xstat[i].name));
+
+		set(o, json_string_value(name), mdbus_load_relaxed(&a->xstat[i].value));
+		json_decref(name);
+	}
+	return o;
 }
 
 /* Numbers that this line skipped and others delivered: what is missing on all lines is a gap of the channel. */
@@ -125,6 +140,8 @@ json_t *mdbus_report_line(const struct mdbus_served *b, uint32_t line, bool deta
 	json_object_set_new(o, "part_of", l->group != line ? json_string(dir->line[l->group].name) : json_null());
 	json_object_set_new(o, "pid", held ? number(l->lease.pid) : json_null());
 	json_object_set_new(o, "obtained", text(a->backend, sizeof(a->backend)));
+	json_object_set_new(o, "detail", text(a->detail, sizeof(a->detail)));
+	json_object_set_new(o, "xstats", port_counters(a));
 	json_object_set_new(o, "silent_ms", last ? number(now > last ? (now - last) / 1000000u : 0) : json_null());
 	json_object_set_new(o, "counters", line_counters(a));
 	json_object_set_new(o, "lateness_ns", histogram(&a->lateness));

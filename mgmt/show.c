@@ -147,6 +147,16 @@ void mdbus_show_status(const json_t *answer, bool all)
 
 /* ---- lines --------------------------------------------------------------------------------------------------- */
 
+static void port_counters(const json_t *o)
+{
+	const char *name;
+	json_t *v;
+
+	json_object_foreach((json_t *)(uintptr_t)o, name, v) {
+		printf("  %-38s %" JSON_INTEGER_FORMAT "\n", name, json_integer_value(v));
+	}
+}
+
 static void all_lines(const json_t *list)
 {
 	const json_t *l, *c;
@@ -154,7 +164,10 @@ static void all_lines(const json_t *list)
 
 	json_array_foreach(list, i, l) {
 		printf("%sbus %s, line %s: %s\n", i ? "\n" : "", text(l, "bus"), text(l, "line"), text(l, "obtained"));
+		if (strcmp(text(l, "detail"), "-") != 0)
+			printf("  %s\n", text(l, "detail"));
 		counters("  ", json_object_get(l, "counters"), line_meanings);
+		port_counters(json_object_get(l, "xstats"));
 		json_array_foreach(json_object_get(l, "channels"), k, c) {
 			printf("  channel %s\n", text(c, "channel"));
 			counters("    ", json_object_get(c, "counters"), channel_meanings);

@@ -39,6 +39,7 @@
 #define MDBUS_SLOT_SIZE_MIN   64u
 #define MDBUS_SLOT_SIZE_MAX   2048u
 #define MDBUS_MESSAGE_MAX     65535u
+#define MDBUS_XSTATS_MAX      128u
 #define MDBUS_FRAME_META      64u /* bytes at the start of each frame that hold mdbus_frame_meta */
 
 enum mdbus_segment_kind {
@@ -155,6 +156,12 @@ struct mdbus_line_channel {
 	uint8_t session[4][MDBUS_SESSION_MAX];
 } __attribute__((aligned(64)));
 
+/* A counter that only this line's port has, under the port's own name. */
+struct mdbus_xstat {
+	char name[56];
+	uint64_t value;
+};
+
 struct mdbus_arena_hdr {
 	struct mdbus_segment_hdr segment;
 	/* fixed at creation */
@@ -171,6 +178,10 @@ struct mdbus_arena_hdr {
 	} count __attribute__((aligned(64)));
 	char backend[MDBUS_NAME_MAX]; /* backend and mode obtained, e.g. "af_xdp native copy" */
 	struct mdbus_hist lateness;   /* how long after the winner this line's duplicates came, ns (once a packet) */
+	char detail[128];             /* more of what was obtained, for people */
+	uint32_t nxstat;              /* release: so many names are final; starts at 0 again with the line's process */
+	uint32_t pad1;
+	struct mdbus_xstat xstat[MDBUS_XSTATS_MAX];
 };
 
 /* ---- seat.<n> ------------------------------------------------------------------------------------------------ */
