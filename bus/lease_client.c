@@ -359,6 +359,35 @@ int mdbus_bus_attach(struct mdbus_bus *bus, const char *bus_name, enum mdbus_lea
 	}
 }
 
+int mdbus_admin_ask(enum mdbus_lease_op command, const char *bus_name, const char *name, char *said, size_t size)
+{
+	struct mdbus_lease_request q = { .magic = MDBUS_LEASE_MAGIC, .version = MDBUS_LEASE_VERSION, .op = command };
+	struct mdbus_lease_reply r = { 0 };
+	struct mdbus_bus scratch = { 0 };
+	int fd[MDBUS_LEASE_FDS] = { 0 };
+	int rc = strlen(bus_name) < sizeof(q.bus) && strlen(name) < sizeof(q.name) ? 0 : -EINVAL;
+
+	if (rc < 0)
+		fail(&scratch, rc, "%s/%s: names have at most %u bytes", bus_name, name, MDBUS_NAME_MAX - 1u);
+	int sock = rc < 0 ? rc : dial(&scratch);
+
+	if (sock >= 0) {
+		memcpy(q.bus, bus_name, strlen(bus_name));
+		memcpy(q.name, name, strlen(name));
+		rc = send_request(&scratch, sock, &q);
+		if (rc == 0)
+			rc = receive(&scratch, sock, &r, fd);
+		for (uint32_t i = 0; rc == 0 && i < r.nfd; i++)
+			close(fd[i]);
+		close(sock);
+	} else {
+		rc = sock;
+	}
+	r.error[sizeof(r.error) - 1u] = '\0';
+	snprintf(said, size, "%s", rc < 0 ? scratch.error : r.error);
+	return rc < 0 ? rc : r.status;
+}
+
 void mdbus_bus_detach(struct mdbus_bus *bus)
 {
 	char name[MDBUS_NAME_MAX] = "";

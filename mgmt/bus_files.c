@@ -18,6 +18,7 @@
 #include "../bus/segment.h"
 #include "../bus/shape.h"
 #include "daemon.h"
+#include "process.h"
 #include "text.h"
 
 #define MTU_OF_2048 1500 /* larger ones get frames of 4096 */
@@ -173,6 +174,7 @@ static void init_bus(const struct making *m, void *base, uint32_t index)
 	h->wall_offset_ns = (uint64_t)wall.tv_sec * 1000000000u + (uint64_t)wall.tv_nsec - h->created_ns;
 	h->config_hash = m->config->hash;
 	h->daemon_pid = (uint32_t)getpid();
+	h->namespaces = mdbus_process_namespaces();
 	memcpy(h->line, m->line, sizeof(h->line));
 	memcpy(h->channel, m->config->channel, m->config->nchannel * sizeof(h->channel[0]));
 }

@@ -8,6 +8,7 @@
  *	another configuration, or damaged segments  removed, made anew         refused, or with --force-new made anew
  *	not in the configuration                    removed                    refused, or with --force-new removed
  *	its directory cannot be read                refused, or with --force-new made anew
+ *	held, and noted in another pid namespace    refused, or with --force-new made anew
  *
  * Everything is looked at before anything is changed, so a refusal changes nothing.  A process whose bus is made anew
  * keeps its mappings of the old files and hurts nobody.
@@ -193,6 +194,17 @@ static enum verdict judge(const struct mdbus_daemon *d, const struct found *f, c
 	return d->force_new ? REMOVE : REFUSE;
 }
 
+/* Held by processes whose pids and start times mean nothing here: they may be anybody's, or look dead. */
+static bool foreign(const struct mdbus_served *b)
+{
+	uint32_t of = b->map.dir->namespaces;
+
+#ifdef MDBUS_MUTANT_namespaces_ignored
+	return false;
+#endif
+	return of != 0 && of != mdbus_process_namespaces() && mdbus_bus_held(b) > 0;
+}
+
 static enum verdict inspect(const struct mdbus_daemon *d, struct found *f)
 {
 	char err[512];
@@ -202,6 +214,11 @@ static enum verdict inspect(const struct mdbus_daemon *d, struct found *f)
 		return REMOVE;
 	if (rc < 0) {
 		mdbus_say("bus %s: %s: who uses it cannot be told; start with --force-new to make it anew", f->name, err);
+		return d->force_new ? REMOVE : REFUSE;
+	}
+	if (foreign(f->served)) {
+		mdbus_say("bus %s: processes hold it that an mdbusd in another pid or time namespace has written down: start this "
+		          "one there, or stop them and start with --force-new", f->name);
 		return d->force_new ? REMOVE : REFUSE;
 	}
 	if (!f->config)
@@ -250,6 +267,7 @@ static void settle(struct mdbus_daemon *d, struct found *found, uint32_t n)
 			f->served->config = f->config;
 			f->served->adopted = true;
 			f->served->map.dir->daemon_pid = (uint32_t)getpid();
+			f->served->map.dir->namespaces = mdbus_process_namespaces();
 			for (int k = 0; k < 2; k++)
 				mdbus_segment_sweep(f->served->dir, f->served->huge[k][0] ? f->served->huge[k] : NULL);
 			d->bus[d->nbus++] = f->served;

@@ -88,6 +88,7 @@ static const struct config_key line_keys[] = {
 	{ "retry_ms", CONFIG_NUMBER, AT(struct mdbus_line_desc, retry_ms), 1, 60000, 0, NULL },
 	{ "backoff_max_ms", CONFIG_NUMBER, AT(struct mdbus_line_desc, backoff_max_ms), 1, 600000, 0, NULL },
 	{ "stale_ms", CONFIG_NUMBER, AT(struct mdbus_line_desc, stale_ms), 0, 86400000, 0, NULL },
+	{ "stuck_kill_ms", CONFIG_NUMBER, AT(struct mdbus_line_desc, stuck_kill_ms), 0, 86400000, 0, NULL },
 };
 
 static bool has(const config_setting_t *s, const char *name)

@@ -2,10 +2,10 @@
  *
  * daemon.c - mdbusd's life from the first to the last step.
  *
- * Order matters twice: signals are blocked before nanomsg starts its threads, and nobody is let in before every bus is
- * whole.  The way down is the way up, backwards.
+ * Order matters: nobody is let in before every bus is whole and privileges are dropped.  The way down is the way up, backwards.
  */
 #include "daemon.h"
+#include "process.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,8 +16,8 @@
 void mdbus_daemon_init(struct mdbus_daemon *d)
 {
 	memset(d, 0, sizeof(*d));
-	d->lock_fd = d->epoll_fd = d->ready_fd = d->ctl_socket = d->event_socket = -1;
-	d->signals.fd = d->timer.fd = d->listener.fd = d->ctl.fd = -1;
+	d->lock_fd = d->epoll_fd = d->ready_fd = -1;
+	d->signals.fd = d->timer.fd = d->listener.fd = d->questions.fd = d->followers.fd = -1;
 	d->config.subscriber_gid = d->config.ingest_gid = d->config.admin_gid = -1;
 }
 
@@ -57,6 +57,8 @@ static int run(struct mdbus_daemon *d)
 	int rc = mdbus_buses_open(d);
 
 	if (rc == 0)
+		mdbus_privilege_drop(d);
+	if (rc == 0)
 		rc = mdbus_ctl_open(d);
 	if (rc == 0)
 		rc = mdbus_lease_server_open(d);
@@ -76,8 +78,10 @@ static int within(struct mdbus_daemon *d, int (*what)(struct mdbus_daemon *d))
 	umask(077);
 	raise_limits();
 	d->start_ns = mdbus_clock_ns();
-	int rc = mdbus_loop_open(d);
+	int rc = mdbus_process_proc_usable() ? mdbus_loop_open(d) : -ESRCH;
 
+	if (rc == -ESRCH)
+		mdbus_say("/proc is not that of this pid namespace: mount it (unshare --mount-proc)");
 	if (rc == 0)
 		rc = mdbus_rundir_open(d);
 	if (rc == 0)

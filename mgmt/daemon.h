@@ -12,10 +12,13 @@
  *   bus_open.c      adopt what runs, or decide that it must be made anew
  *   lease.c         who holds what: grant, give back, watch
  *   lease_server.c  the lease socket: requests in, descriptors out
+ *   admin.c         what an admin may have done
+ *   privilege.c     what mdbusd gives up before anybody may talk to it
  *   reclaim.c       take back what a dead process held
  *   scan.c          look at the counters every 100 ms: stale lines, gaps, resets, overruns
  *   events.c        the list of events, published as they happen
- *   ctl.c, query.c, report.c  questions over nanomsg, answers in JSON
+ *   clients.c       connections, their number bounded
+ *   ctl.c, query.c, report.c  questions in nanomsg's protocol, answers in JSON
  *
  * What must survive mdbusd is in the segments alone: the bus directory says who holds what, and the next mdbusd
  * reads it.  Everything below is private and rebuilt at start.
@@ -31,7 +34,6 @@
 #include "config.h"
 
 #define MDBUS_RUN_PATH_MAX   256u
-#define MDBUS_LEASE_CONNECTIONS 256u
 #define MDBUS_EVENTS_KEPT    1024u
 #define MDBUS_TICK_NS        UINT64_C(100000000)
 
@@ -52,10 +54,19 @@ struct mdbus_holder {
 	bool seat;
 };
 
+/* Connections of one socket, newest activity first; see clients.h. */
+struct mdbus_client;
+struct mdbus_clients {
+	struct mdbus_client *first, *last;
+	uint32_t count;
+};
+
 /* What the scan saw last time. */
 struct mdbus_line_seen {
-	bool stale, stuck;
-	uint64_t up_ns;
+	bool stale, stuck, killed;
+	uint64_t beat, arrival;       /* the line's own words, in whatever clock it has: only that they change counts */
+	uint64_t beat_ns, arrival_ns; /* when mdbusd saw them change; at first, when the line came up */
+	uint64_t stuck_ns;            /* for how long mdbusd has been looking at one that does not change */
 };
 
 struct mdbus_channel_seen {
@@ -67,7 +78,7 @@ struct mdbus_channel_seen {
 
 struct mdbus_seat_seen {
 	uint64_t overrun;
-	uint64_t told_ns;
+	uint64_t told_ns; /* the last event, or the last try to clear it */
 };
 
 /* One bus. */
@@ -76,7 +87,7 @@ struct mdbus_served {
 	char dir[MDBUS_RUN_PATH_MAX];     /* of its segments */
 	char huge[2][MDBUS_RUN_PATH_MAX]; /* its directories on hugetlbfs, 2 MiB and 1 GiB; "": none */
 	struct mdbus_bus map;             /* directory and rings read-write, arenas read-only; seats: seat.h */
-	int seat_fd[MDBUS_SEATS_MAX];     /* of held seats, read-only; -1: none */
+	int seat_fd[MDBUS_SEATS_MAX];     /* of held seats: read, and cleared when descriptors are short; -1: none */
 	bool adopted;
 	struct mdbus_holder line[MDBUS_LINES_MAX];
 	struct mdbus_holder seat[MDBUS_SEATS_MAX];
@@ -99,10 +110,9 @@ struct mdbus_daemon {
 	char huge[2][MDBUS_RUN_PATH_MAX]; /* directories on hugetlbfs, 2 MiB and 1 GiB; "": none */
 
 	int epoll_fd;
-	struct mdbus_source signals, timer, listener, ctl;
-	int ctl_socket, event_socket; /* nanomsg, -1: none */
-	struct mdbus_lease_connection *connections; /* newest activity first */
-	uint32_t nconnection;
+	struct mdbus_source signals, timer, listener, questions, followers;
+	struct mdbus_clients lease_clients, question_clients, follower_clients;
+	uint64_t unsent; /* bytes of answers and events that clients have not taken yet */
 
 	uint32_t nbus;
 	struct mdbus_served *bus[MDBUS_CONFIG_BUSES_MAX];
@@ -111,6 +121,8 @@ struct mdbus_daemon {
 	uint64_t event_count; /* number of the newest event */
 	json_t *events[MDBUS_EVENTS_KEPT];
 	uint64_t refused; /* lease requests refused or not understood */
+	uint64_t scanned_ns; /* the last scan */
+	uint64_t kept;       /* capabilities that were not dropped, by bit */
 };
 
 /* ---- daemon.c ---- */
@@ -175,8 +187,26 @@ int mdbus_lease_grant(struct mdbus_daemon *d, struct mdbus_holder *h, struct mdb
 void mdbus_lease_adopt(struct mdbus_daemon *d, struct mdbus_served *b);
 
 /* ---- reclaim.c ---- */
-/* Take back what h's holder had, because it has died or has given it back.  Idempotent. */
+/*
+ * Take back what h's holder had, because it has died or has given it back.  Idempotent.  A seat that cannot be cleared (no
+ * memory) stays in RECLAIM; the scan tries again every second.
+ */
 void mdbus_reclaim(struct mdbus_daemon *d, struct mdbus_holder *h, const char *why);
+
+/* ---- admin.c ---- */
+struct mdbus_lease_request;
+/* Do what q commands for process p; *r says what was done, or refuses. */
+void mdbus_admin_serve(struct mdbus_daemon *d, const struct mdbus_lease_request *q, const struct mdbus_process *p,
+                       struct mdbus_lease_reply *r);
+/* Signal the process that holds h, if it still lives; whatever its pid is by now, nobody else.  0 or -errno. */
+int mdbus_holder_signal(const struct mdbus_holder *h, int number);
+
+/* ---- privilege.c ---- */
+/* Give up all that is not needed any more; say what is kept.  After the buses are open, before anybody may talk to mdbusd. */
+void mdbus_privilege_drop(struct mdbus_daemon *d);
+/* Put what was kept into force: to unmount huge pages. */
+void mdbus_privilege_raise(void);
+json_t *mdbus_privilege_json(const struct mdbus_daemon *d);
 
 /* ---- lease_server.c ---- */
 int mdbus_lease_server_open(struct mdbus_daemon *d);
@@ -186,6 +216,8 @@ void mdbus_lease_server_close(struct mdbus_daemon *d);
 /* ---- scan.c ---- */
 int mdbus_scan_open(struct mdbus_served *b);
 void mdbus_scan_tick(struct mdbus_daemon *d, uint64_t now_ns);
+/* A line has a new process, which is not blamed for the silence of the last one. */
+void mdbus_scan_line_up(struct mdbus_served *b, uint32_t line);
 void mdbus_scan_close(struct mdbus_served *b);
 /* Numbers lost on all lines of a channel, declared by its lines or by mdbusd. */
 uint64_t mdbus_scan_gaps(const struct mdbus_served *b, uint32_t channel);
@@ -198,6 +230,7 @@ void mdbus_events_close(struct mdbus_daemon *d);
 
 /* ---- ctl.c ---- */
 int mdbus_ctl_open(struct mdbus_daemon *d);
+void mdbus_ctl_tick(struct mdbus_daemon *d, uint64_t now_ns);
 void mdbus_ctl_close(struct mdbus_daemon *d);
 void mdbus_ctl_publish(struct mdbus_daemon *d, const char *text, size_t len);
 

@@ -194,6 +194,7 @@ void mdbus_huge_close(struct mdbus_daemon *d)
 	struct record r[2];
 	uint64_t nr;
 
+	mdbus_privilege_raise();
 	for (uint32_t page = 0; page < 2; page++) {
 		snprintf(path, sizeof(path), "%s/%s", d->run, pages[page].name);
 		if (strcmp(path, d->huge[page]) == 0)

@@ -9,7 +9,6 @@
  *	FREE --grant--> HELD --holder ends or gives back--> RECLAIM --reclaim.c--> FREE
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <mdbus/hook.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 #include <unistd.h>
 #include "daemon.h"
 #include "process.h"
+#include "seat.h"
 
 struct mdbus_lease *mdbus_holder_lease(const struct mdbus_holder *h)
 {
@@ -46,22 +46,29 @@ static int watch(struct mdbus_daemon *d, struct mdbus_holder *h, int pidfd)
 	return rc;
 }
 
+/* What clearing it will need must not be looked for when it is needed. */
+static int take_seat(struct mdbus_holder *h)
+{
+	int *fd = &h->bus->seat_fd[h->index];
+
+	if (!h->seat || *fd >= 0)
+		return 0;
+	*fd = mdbus_seat_open(h->bus, h->index);
+	return *fd < 0 ? *fd : 0;
+}
+
 static void up(struct mdbus_daemon *d, struct mdbus_holder *h)
 {
 	const struct mdbus_lease *l = mdbus_holder_lease(h);
 	struct mdbus_bus_hdr *dir = h->bus->map.dir;
 
 	if (h->seat) {
-		char path[MDBUS_RUN_PATH_MAX + 16];
-
-		snprintf(path, sizeof(path), "%s/seat.%u", h->bus->dir, h->index);
-		h->bus->seat_fd[h->index] = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 		h->bus->seat_seen[h->index] = (struct mdbus_seat_seen){ 0 };
 		mdbus_event(d, "seat_up", h->bus, "{s:i, s:s, s:I}", "seat", (int)h->index, "name", l->name, "pid",
 		            (json_int_t)l->pid);
 		return;
 	}
-	h->bus->line_seen[h->index] = (struct mdbus_line_seen){ .up_ns = mdbus_clock_ns() };
+	mdbus_scan_line_up(h->bus, h->index);
 	mdbus_store_release(&dir->line_state[h->index], MDBUS_LINE_UP);
 	mdbus_event(d, "line_up", h->bus, "{s:s, s:I}", "line", mdbus_holder_name(h), "pid", (json_int_t)l->pid);
 }
@@ -70,8 +77,10 @@ int mdbus_lease_grant(struct mdbus_daemon *d, struct mdbus_holder *h, struct mdb
 {
 	struct mdbus_bus_hdr *dir = h->bus->map.dir;
 	struct mdbus_lease *l = mdbus_holder_lease(h);
-	int rc = watch(d, h, p->pidfd);
+	int rc = take_seat(h);
 
+	if (rc == 0)
+		rc = watch(d, h, p->pidfd);
 	if (rc < 0)
 		return rc;
 	p->pidfd = -1;
@@ -112,6 +121,7 @@ static void adopt_one(struct mdbus_daemon *d, struct mdbus_holder *h)
 		mdbus_say("bus %s: %s cannot be watched: no descriptors left", h->bus->config->name, mdbus_holder_name(h));
 		return;
 	}
+	(void)take_seat(h);
 	up(d, h);
 }
 

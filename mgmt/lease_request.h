@@ -15,6 +15,9 @@
 struct mdbus_holder *mdbus_lease_serve(struct mdbus_daemon *d, const struct mdbus_lease_request *q,
                                        struct mdbus_process *p, struct mdbus_lease_reply *r);
 
+/* True if p's role lets it do op.  To ask questions is allowed to whoever may have a seat. */
+bool mdbus_lease_allowed(const struct mdbus_daemon *d, const struct mdbus_process *p, uint32_t op);
+
 /* Put a refusal into *r and count it. */
 void mdbus_lease_refuse(struct mdbus_daemon *d, struct mdbus_lease_reply *r, int status, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));

@@ -3,8 +3,8 @@
  * lease_server.c - the lease socket: requests in, descriptors out.
  *
  * Nothing a client does, or fails to do, makes mdbusd wait: sockets never block, a connection has one fixed-size request
- * and at most one reply message in hand, silent ones are closed after five seconds, and when there are too many the one
- * silent for longest goes.  Whoever cannot be understood is told once and closed.
+ * and at most one reply message in hand, silent ones are closed after five seconds, and when there are too many one
+ * of them goes (clients.h).  Whoever cannot be understood is told once and closed.
  *
  * Killed inside: clients see their connection closed and ask the next mdbusd; what was granted is in the bus directory.
  */
@@ -14,52 +14,22 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
+#include "clients.h"
 #include "lease_request.h"
 
 #define SILENCE_NS UINT64_C(5000000000)
 
 /* One client.  Sending is set while the descriptors of a granted lease are on their way. */
 struct mdbus_lease_connection {
-	struct mdbus_source source;
-	struct mdbus_lease_connection *next, *prev; /* by activity */
-	uint64_t active_ns;
+	struct mdbus_client client;
 	struct mdbus_holder *sending;
 	uint32_t lease_id;
 	uint32_t sent; /* segments of it */
 	bool paused;   /* too many descriptors in flight: tried again at the next tick */
 };
 
-/* ---- connections, by activity -------------------------------------------------------------------------------- */
-
-static void unlink_connection(struct mdbus_daemon *d, struct mdbus_lease_connection *c)
-{
-	if (c->prev)
-		c->prev->next = c->next;
-	else
-		d->connections = c->next;
-	if (c->next)
-		c->next->prev = c->prev;
-	c->next = c->prev = NULL;
-}
-
-static void to_front(struct mdbus_daemon *d, struct mdbus_lease_connection *c)
-{
-	c->active_ns = mdbus_clock_ns();
-	c->prev = NULL;
-	c->next = d->connections;
-	if (c->next)
-		c->next->prev = c;
-	d->connections = c;
-}
-
-static void active(struct mdbus_daemon *d, struct mdbus_lease_connection *c)
-{
-	unlink_connection(d, c);
-	to_front(d, c);
-}
+/* ---- connections ---------------------------------------------------------------------------------------------- */
 
 /* True while the lease being sent is still the one that was granted: its holder may have died meanwhile. */
 static bool still_held(const struct mdbus_lease_connection *c)
@@ -74,21 +44,11 @@ static void close_connection(struct mdbus_daemon *d, struct mdbus_lease_connecti
 {
 	struct mdbus_holder *h = still_held(c) ? c->sending : NULL;
 
-	unlink_connection(d, c);
-	d->nconnection--;
-	mdbus_loop_remove(d, &c->source);
+	mdbus_clients_remove(&d->lease_clients, &c->client);
+	mdbus_loop_remove(d, &c->client.source);
 	free(c);
 	if (h)
 		mdbus_reclaim(d, h, "it did not take what it was lent");
-}
-
-static struct mdbus_lease_connection *oldest(const struct mdbus_daemon *d)
-{
-	struct mdbus_lease_connection *c = d->connections;
-
-	while (c && c->next)
-		c = c->next;
-	return c;
 }
 
 /* ---- replies ---------------------------------------------------------------------------------------------------- */
@@ -133,7 +93,7 @@ static int send_some(struct mdbus_lease_connection *c)
 	r.nfd = n;
 	r.left = total - c->sent - n;
 	if (rc >= 0)
-		rc = send_reply(c->source.fd, &r, fd, n);
+		rc = send_reply(c->client.source.fd, &r, fd, n);
 	for (uint32_t i = 0; i < n; i++)
 		close(fd[i]);
 	if (rc == 0)
@@ -158,7 +118,7 @@ static bool clean_text(char *s, size_t size)
 static bool understood(struct mdbus_lease_request *q, ssize_t len)
 {
 	return len == (ssize_t)sizeof(*q) && q->magic == MDBUS_LEASE_MAGIC && q->version == MDBUS_LEASE_VERSION &&
-	       q->op >= MDBUS_LEASE_LINE && q->op <= MDBUS_LEASE_RELEASE && clean_text(q->bus, sizeof(q->bus)) &&
+	       q->op >= MDBUS_LEASE_LINE && q->op <= MDBUS_LEASE_SHUTDOWN && clean_text(q->bus, sizeof(q->bus)) &&
 	       clean_text(q->name, sizeof(q->name));
 }
 
@@ -170,7 +130,7 @@ static void go_on(struct mdbus_daemon *d, struct mdbus_lease_connection *c)
 
 		if (rc == -EAGAIN || rc == -ETOOMANYREFS) {
 			c->paused = rc == -ETOOMANYREFS; /* no event says when that is over */
-			mdbus_loop_change(d, &c->source, c->paused ? 0 : EPOLLOUT);
+			mdbus_loop_change(d, &c->client.source, c->paused ? 0 : EPOLLOUT);
 			return;
 		}
 		if (rc < 0) {
@@ -179,10 +139,10 @@ static void go_on(struct mdbus_daemon *d, struct mdbus_lease_connection *c)
 			close_connection(d, c);
 			return;
 		}
-		active(d, c);
+		mdbus_clients_active(&d->lease_clients, &c->client);
 		if (c->sent == mdbus_lent_count(c->sending)) {
 			c->sending = NULL;
-			mdbus_loop_change(d, &c->source, EPOLLIN);
+			mdbus_loop_change(d, &c->client.source, EPOLLIN);
 		}
 	}
 }
@@ -195,7 +155,7 @@ static void request(struct mdbus_daemon *d, struct mdbus_lease_connection *c)
 		struct mdbus_lease_request q;
 		char beyond;
 	} in;
-	ssize_t len = recv(c->source.fd, &in, sizeof(in), MSG_DONTWAIT); /* no room for descriptors: none are taken */
+	ssize_t len = recv(c->client.source.fd, &in, sizeof(in), MSG_DONTWAIT); /* no room for descriptors: none are taken */
 
 	if (len < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -204,7 +164,10 @@ static void request(struct mdbus_daemon *d, struct mdbus_lease_connection *c)
 		return;
 	}
 	bool sense = understood(&in.q, len);
-	int rc = sense ? mdbus_process_peer(c->source.fd, &p) : 0;
+	int rc = sense ? mdbus_process_peer(c->client.source.fd, &p) : 0;
+#ifdef MDBUS_MUTANT_trust_message_pid
+	p.pid = in.q.id != 0 && in.q.id != MDBUS_LEASE_AGAIN ? (pid_t)in.q.id : p.pid;
+#endif
 	struct mdbus_holder *h = NULL;
 
 	if (!sense)
@@ -215,7 +178,7 @@ static void request(struct mdbus_daemon *d, struct mdbus_lease_connection *c)
 		h = mdbus_lease_serve(d, &in.q, &p, &r);
 	if (p.pidfd >= 0)
 		close(p.pidfd);
-	active(d, c);
+	mdbus_clients_active(&d->lease_clients, &c->client);
 	if (h) {
 		c->sending = h;
 		c->sent = 0;
@@ -223,7 +186,7 @@ static void request(struct mdbus_daemon *d, struct mdbus_lease_connection *c)
 		go_on(d, c);
 		return;
 	}
-	rc = send_reply(c->source.fd, &r, NULL, 0);
+	rc = send_reply(c->client.source.fd, &r, NULL, 0);
 	if (rc < 0 || !sense)
 		close_connection(d, c);
 }
@@ -243,92 +206,54 @@ static void connection_ready(struct mdbus_daemon *d, struct mdbus_source *s, uin
 static void listener_ready(struct mdbus_daemon *d, struct mdbus_source *s, uint32_t events)
 {
 	(void)events;
-	int fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	uid_t uid;
+	int fd = mdbus_clients_accept(d, s, &uid);
 
-	if (fd < 0) {
-		if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
-			mdbus_loop_change(d, s, 0); /* no descriptors: until the next tick */
+	if (fd < 0)
 		return;
-	}
-	if (d->nconnection >= MDBUS_LEASE_CONNECTIONS)
-		close_connection(d, oldest(d));
+	struct mdbus_client *displaced = mdbus_clients_displaced(&d->lease_clients, uid);
+
+	if (displaced)
+		close_connection(d, (struct mdbus_lease_connection *)displaced);
 	struct mdbus_lease_connection *c = calloc(1, sizeof(*c));
 
 	if (!c) {
 		close(fd);
 		return;
 	}
-	c->source = (struct mdbus_source){ fd, connection_ready };
-	to_front(d, c);
-	d->nconnection++;
-	if (mdbus_loop_add(d, &c->source, EPOLLIN) < 0)
+	c->client.source = (struct mdbus_source){ fd, connection_ready };
+	c->client.uid = uid;
+	mdbus_clients_add(&d->lease_clients, &c->client);
+	if (mdbus_loop_add(d, &c->client.source, EPOLLIN) < 0)
 		close_connection(d, c);
 }
 
 void mdbus_lease_server_tick(struct mdbus_daemon *d, uint64_t now_ns)
 {
-	struct mdbus_lease_connection *c, *next;
+	struct mdbus_client *c, *next;
 
-	while ((c = oldest(d)) && now_ns > c->active_ns && now_ns - c->active_ns > SILENCE_NS)
-		close_connection(d, c);
-	for (c = d->connections; c; c = next) {
+	while ((c = d->lease_clients.last) && now_ns > c->active_ns && now_ns - c->active_ns > SILENCE_NS)
+		close_connection(d, (struct mdbus_lease_connection *)c);
+	for (c = d->lease_clients.first; c; c = next) {
+		struct mdbus_lease_connection *lease = (struct mdbus_lease_connection *)c;
+
 		next = c->next;
-		if (c->paused) {
-			c->paused = false;
-			go_on(d, c);
+		if (lease->paused) {
+			lease->paused = false;
+			go_on(d, lease);
 		}
 	}
-	mdbus_loop_change(d, &d->listener, EPOLLIN);
-}
-
-static int open_socket(const char *path)
-{
-	struct sockaddr_un at = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return -errno;
-	memcpy(at.sun_path, path, strnlen(path, sizeof(at.sun_path) - 1u));
-	unlink(path); /* the lock says that nobody listens there */
-	if (bind(fd, (const struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, 128) < 0) {
-		int rc = -errno;
-
-		close(fd);
-		return rc;
-	}
-	return fd;
-}
-
-/* Two roles may knock, and a file has one group: with two different groups everybody may, and is asked inside. */
-static int set_access(const struct mdbus_daemon *d, const char *path)
-{
-	int a = d->config.subscriber_gid, b = d->config.ingest_gid;
-	int gid = a < 0 ? b : a;
-	mode_t mode = gid < 0 ? 0600 : a == b || a < 0 || b < 0 ? 0660 : 0666;
-
-	if (mode == 0660 && chown(path, (uid_t)-1, (gid_t)gid) < 0)
-		return -errno;
-	return chmod(path, mode) < 0 ? -errno : 0;
+	mdbus_clients_listen_again(d, &d->listener);
 }
 
 int mdbus_lease_server_open(struct mdbus_daemon *d)
 {
-	char path[MDBUS_RUN_PATH_MAX + 16];
-
-	snprintf(path, sizeof(path), "%s/mdbusd.sock", d->run);
-	int fd = open_socket(path), rc = fd < 0 ? fd : set_access(d, path);
-
-	d->listener = (struct mdbus_source){ fd < 0 ? -1 : fd, listener_ready };
-	if (rc == 0)
-		rc = mdbus_loop_add(d, &d->listener, EPOLLIN);
-	if (rc < 0)
-		mdbus_say("%s: %s", path, strerror(-rc));
-	return rc;
+	return mdbus_clients_listen(d, &d->listener, SOCK_SEQPACKET, "mdbusd.sock", listener_ready);
 }
 
 void mdbus_lease_server_close(struct mdbus_daemon *d)
 {
 	mdbus_loop_remove(d, &d->listener);
-	while (d->connections)
-		close_connection(d, d->connections);
+	while (d->lease_clients.first)
+		close_connection(d, (struct mdbus_lease_connection *)d->lease_clients.first);
 }

@@ -14,6 +14,7 @@
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 #include "daemon.h"
 
@@ -69,8 +70,15 @@ static void timer_ready(struct mdbus_daemon *d, struct mdbus_source *s, uint32_t
 		return;
 	uint64_t now = mdbus_clock_ns();
 
+#ifdef MDBUS_MUTANT_wall_clock
+	struct timespec wall;
+
+	clock_gettime(CLOCK_REALTIME, &wall); /* mutant of t_clock */
+	now = (uint64_t)wall.tv_sec * 1000000000u;
+#endif
 	mdbus_scan_tick(d, now);
 	mdbus_lease_server_tick(d, now);
+	mdbus_ctl_tick(d, now);
 }
 
 static int open_signals(struct mdbus_daemon *d)
@@ -81,7 +89,7 @@ static int open_signals(struct mdbus_daemon *d)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL); /* before nanomsg starts threads, which inherit it */
+	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	d->signals = (struct mdbus_source){ signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), signal_ready };
 	return d->signals.fd < 0 ? -errno : mdbus_loop_add(d, &d->signals, EPOLLIN);

@@ -2,7 +2,10 @@
  *
  * mdbusctl - what is going on: asks mdbusd and prints the answer, as tables for people or as JSON for programs.
  *
- * It only asks.  Tables show the columns that say whether things are well; --all shows every counter with its meaning;
+ * It only asks, but for two commands of an admin: `end` has the process of a line or seat end or be killed, `shutdown` stops
+ * mdbusd.  Questions go to ctl.ipc in nanomsg's protocol; these go to mdbusd.sock, like everything that changes something.
+ *
+ * Tables show the columns that say whether things are well; --all shows every counter with its meaning;
  * --json shows everything.
  */
 #include <popt.h>
@@ -11,12 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <mdbus/lease.h>
 #include "ctl_client.h"
 #include "show.h"
 
 struct options {
 	const char *bus;
-	int json, all, follow, version;
+	int json, all, follow, kill, version;
 };
 
 static const struct {
@@ -77,6 +81,29 @@ static int ask(size_t c, const struct options *o)
 	return 0;
 }
 
+static int admin(enum mdbus_lease_op op, const char *bus, const char *name)
+{
+	char said[512];
+	int rc = mdbus_admin_ask(op, bus, name, said, sizeof(said));
+
+	fprintf(rc < 0 ? stderr : stdout, "mdbusctl: %s\n", said);
+	return rc < 0 ? 1 : 0;
+}
+
+/* BUS/NAME: the holder of a line, or of a seat as "seat.3". */
+static int end(const char *what, const struct options *o)
+{
+	char bus[MDBUS_NAME_MAX];
+	const char *slash = what ? strchr(what, '/') : NULL;
+
+	if (!slash || (size_t)(slash - what) >= sizeof(bus)) {
+		fputs("mdbusctl: end: whom?  BUS/LINE or BUS/seat.N, see mdbusctl leases\n", stderr);
+		return 2;
+	}
+	snprintf(bus, sizeof(bus), "%.*s", (int)(slash - what), what);
+	return admin(o->kill ? MDBUS_LEASE_KILL : MDBUS_LEASE_END, bus, slash + 1);
+}
+
 static int run(poptContext ctx, const struct options *o)
 {
 	const char *command = poptGetArg(ctx);
@@ -90,11 +117,19 @@ static int run(poptContext ctx, const struct options *o)
 		poptPrintUsage(ctx, stderr, 0);
 		return 2;
 	}
+	if (o->kill && strcmp(command, "end") != 0) {
+		fputs("mdbusctl: --kill: only with end\n", stderr);
+		return 2;
+	}
+	if (strcmp(command, "end") == 0)
+		return end(poptGetArg(ctx), o);
+	if (strcmp(command, "shutdown") == 0 && !poptPeekArg(ctx))
+		return admin(MDBUS_LEASE_SHUTDOWN, "", "");
 	while (c < NCOMMANDS && strcmp(commands[c].op, command) != 0)
 		c++;
 	if (c == NCOMMANDS || poptPeekArg(ctx)) {
-		fprintf(stderr, "mdbusctl: %s: not a command; there are status, lines, channels, subscribers, leases, events\n",
-		        c == NCOMMANDS ? command : poptPeekArg(ctx));
+		fprintf(stderr, "mdbusctl: %s: not a command; there are status, lines, channels, subscribers, leases, events, "
+		        "end, shutdown\n", c == NCOMMANDS ? command : poptPeekArg(ctx));
 		return 2;
 	}
 	if (o->follow && strcmp(command, "events") != 0) {
@@ -112,12 +147,14 @@ int main(int argc, const char **argv)
 		{ "json", 'j', POPT_ARG_NONE, &o.json, 0, "JSON for programs; events: one object a line", NULL },
 		{ "all", 'a', POPT_ARG_NONE, &o.all, 0, "every counter, with its meaning", NULL },
 		{ "follow", 'f', POPT_ARG_NONE, &o.follow, 0, "events: go on with those to come", NULL },
+		{ "kill", 0, POPT_ARG_NONE, &o.kill, 0, "end: kill the process instead of telling it to end", NULL },
 		{ "version", 'V', POPT_ARG_NONE, &o.version, 0, "print the version and exit", NULL },
 		POPT_AUTOHELP POPT_TABLEEND
 	};
 	poptContext ctx = poptGetContext("mdbusctl", argc, argv, table, 0);
 
-	poptSetOtherOptionHelp(ctx, "[OPTION...] status|lines|channels|subscribers|leases|events");
+	poptSetOtherOptionHelp(ctx, "[OPTION...] status|lines|channels|subscribers|leases|events\n"
+	                            "       mdbusctl [--kill] end BUS/LINE|BUS/seat.N\n       mdbusctl shutdown");
 	int rc = poptGetNextOpt(ctx);
 
 	if (rc < -1) {

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "text.h"
@@ -44,6 +45,29 @@ int mdbus_process_start(pid_t pid, uint64_t *start, bool *exiting)
 	}
 	*exiting = state == 'Z' || state == 'X' || (flags & PF_EXITING) != 0;
 	return mdbus_text_number(&at, start) ? 0 : -ESRCH;
+}
+
+static uint64_t namespace_number(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) < 0 ? 0 : st.st_ino;
+}
+
+uint32_t mdbus_process_namespaces(void)
+{
+	uint64_t mix = namespace_number("/proc/self/ns/pid") * 31u + namespace_number("/proc/self/ns/time");
+
+	return (uint32_t)mix != 0 ? (uint32_t)mix : 1u;
+}
+
+bool mdbus_process_proc_usable(void)
+{
+	char text[16] = "";
+	uint64_t pid = 0;
+	const char *at = text;
+
+	return readlink("/proc/self", text, sizeof(text) - 1u) > 0 && mdbus_text_number(&at, &pid) && pid == (uint64_t)getpid();
 }
 
 bool mdbus_process_ended(int pidfd)
@@ -90,24 +114,34 @@ static void peer_groups(int sock, gid_t primary, struct mdbus_process *p)
 #endif
 }
 
-int mdbus_process_peer(int sock, struct mdbus_process *p)
+int mdbus_process_peer_user(int sock, struct mdbus_process *p)
 {
 	struct ucred cred;
-	socklen_t len = sizeof(cred), fdlen = sizeof(p->pidfd);
-	bool exiting;
+	socklen_t len = sizeof(cred);
 
+	p->pidfd = -1;
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
 		return -errno;
-	if (cred.pid <= 0)
-		return -EPERM;
 	p->pid = cred.pid;
 	p->uid = cred.uid;
 	peer_groups(sock, cred.gid, p);
-	p->pidfd = -1;
+	return 0;
+}
+
+int mdbus_process_peer(int sock, struct mdbus_process *p)
+{
+	socklen_t fdlen = sizeof(p->pidfd);
+	bool exiting;
+	int rc = mdbus_process_peer_user(sock, p);
+
+	if (rc < 0)
+		return rc;
+	if (p->pid <= 0)
+		return -EPERM;
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &p->pidfd, &fdlen) < 0) {
 		if (errno != ENOPROTOOPT)
 			return errno == EINVAL || errno == ENODATA ? -ESRCH : -errno;
-		p->pidfd = pidfd_of(cred.pid); /* kernels before 6.5 */
+		p->pidfd = pidfd_of(p->pid); /* kernels before 6.5 */
 		if (p->pidfd < 0)
 			return p->pidfd;
 	}

@@ -25,11 +25,23 @@ struct mdbus_process {
 /* Start time of pid; *exiting: it is on its way out or a zombie.  0 or -ESRCH. */
 int mdbus_process_start(pid_t pid, uint64_t *start, bool *exiting);
 
+/*
+ * The pid and time namespace of this process, mixed to one number that is never 0: a pid and a start time noted in others mean
+ * nothing here.
+ */
+uint32_t mdbus_process_namespaces(void);
+
+/* False: /proc is not there, or shows another pid namespace than this process's. */
+bool mdbus_process_proc_usable(void);
+
 /* True if the process behind pidfd has ended (a zombie has). */
 bool mdbus_process_ended(int pidfd);
 
 /* A pidfd of the process (pid, start), or -ESRCH if it has ended (its pid may be another's by now), or -errno. */
 int mdbus_process_open(pid_t pid, uint64_t start);
+
+/* Only the user and groups at the other end of an AF_UNIX connection, whose process may have ended.  0 or -errno. */
+int mdbus_process_peer_user(int sock, struct mdbus_process *p);
 
 /*
  * Who is at the other end of an AF_UNIX connection, from the kernel: SO_PEERCRED, SO_PEERPIDFD, SO_PEERGROUPS.  0 and p->pidfd

@@ -92,10 +92,11 @@ static json_t *status(struct mdbus_daemon *d, const char *bus)
 		if (!bus || strcmp(d->bus[i]->map.dir->segment.bus, bus) == 0)
 			json_array_append_new(buses, bus_status(d->bus[i]));
 	}
-	return json_pack("{s:b, s:s, s:s, s:i, s:f, s:s, s:s, s:s, s:s, s:I, s:I, s:o}", "ok", 1, "op", "status", "version",
+	return json_pack("{s:b, s:s, s:s, s:i, s:f, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o}", "ok", 1, "op", "status", "version",
 	                 MDBUS_VERSION, "pid", (int)getpid(), "uptime_s", (double)(mdbus_clock_ns() - d->start_ns) / 1e9,
 	                 "config", d->config.path, "run_dir", d->run, "store", d->store, "huge_dir", d->huge[0], "refused",
-	                 (json_int_t)d->refused, "events", (json_int_t)d->event_count, "buses", buses);
+	                 (json_int_t)d->refused, "events", (json_int_t)d->event_count, "privileges",
+	                 mdbus_privilege_json(d), "buses", buses);
 }
 
 /* ---- lists --------------------------------------------------------------------------------------------------- */

@@ -49,7 +49,8 @@ static void reclaim_line(struct mdbus_daemon *d, struct mdbus_holder *h, uint32_
 	step(d, h, pid, "marks", marks);
 }
 
-static void reclaim_seat(struct mdbus_daemon *d, struct mdbus_holder *h, uint32_t pid)
+/* False: to be tried again, and not to be lent until then. */
+static bool reclaim_seat(struct mdbus_daemon *d, struct mdbus_holder *h, uint32_t pid)
 {
 	int *fd = &h->bus->seat_fd[h->index];
 #ifdef MDBUS_MUTANT_seat_not_cleared
@@ -58,13 +59,16 @@ static void reclaim_seat(struct mdbus_daemon *d, struct mdbus_holder *h, uint32_
 	int rc = mdbus_seat_reset(h->bus, h->index);
 #endif
 
-	if (rc < 0)
+	if (rc < 0) {
 		mdbus_say("bus %s: seat %u cannot be cleared: %s", h->bus->map.dir->segment.bus, h->index, strerror(-rc));
+		return false;
+	}
 	if (*fd >= 0)
 		close(*fd);
 	*fd = -1;
 	MDBUS_HOOK("reclaim.seat.clear");
 	step(d, h, pid, "clear", 0);
+	return true;
 }
 
 static void release(struct mdbus_lease *l)
@@ -90,10 +94,10 @@ void mdbus_reclaim(struct mdbus_daemon *d, struct mdbus_holder *h, const char *w
 	mdbus_store_release(&l->state, MDBUS_LEASE_RECLAIM);
 	MDBUS_HOOK("reclaim.lease");
 	step(d, h, pid, "lease", 0);
-	if (h->seat)
-		reclaim_seat(d, h, pid);
-	else
+	if (!h->seat)
 		reclaim_line(d, h, pid);
+	else if (!reclaim_seat(d, h, pid))
+		return;
 	mdbus_store_relaxed(&dir->reclaims, dir->reclaims + 1u);
 	release(l);
 	step(d, h, pid, "free", 0);

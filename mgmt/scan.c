@@ -8,7 +8,9 @@
  * a second.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include "../bus/gap.h"
 #include "../bus/generation.h"
 #include "daemon.h"
@@ -63,12 +65,35 @@ uint64_t mdbus_scan_gaps(const struct mdbus_served *b, uint32_t channel)
 	return n;
 }
 
-/* Time since `then`, or since the line came up if that is later: a new process is not blamed for the last one's silence. */
-static uint64_t silence(const struct mdbus_line_seen *seen, uint64_t then, uint64_t now)
+void mdbus_scan_line_up(struct mdbus_served *b, uint32_t line)
 {
-	if (then < seen->up_ns)
-		then = seen->up_ns;
-	return now > then ? now - then : 0;
+	const struct mdbus_arena_hdr *a = mdbus_bus_arena(&b->map, line);
+	uint64_t now = mdbus_clock_ns();
+
+	b->line_seen[line] = (struct mdbus_line_seen){
+		.beat = mdbus_load_relaxed(&a->count.heartbeat_ns),
+		.arrival = mdbus_load_relaxed(&a->count.last_arrival_ns),
+		.beat_ns = now,
+		.arrival_ns = now,
+	};
+}
+
+/*
+ * Has the line said something new?  Its words are times, but what counts is that they change, and when by mdbusd's own clock:
+ * a line may lie, or live in a time namespace.
+ */
+static void look_at(struct mdbus_served *b, uint32_t line, uint64_t now)
+{
+	const struct mdbus_arena_hdr *a = mdbus_bus_arena(&b->map, line);
+	struct mdbus_line_seen *seen = &b->line_seen[line];
+	uint64_t beat = mdbus_load_relaxed(&a->count.heartbeat_ns), arrival = mdbus_load_relaxed(&a->count.last_arrival_ns);
+
+	if (beat != seen->beat)
+		seen->beat_ns = now;
+	if (arrival != seen->arrival)
+		seen->arrival_ns = now;
+	seen->beat = beat;
+	seen->arrival = arrival;
 }
 
 /* Silence of a line, or of that queue of it which heard most recently: a packet comes on one of them only. */
@@ -80,8 +105,7 @@ static uint64_t group_silence(const struct mdbus_served *b, uint32_t line, uint6
 	for (uint32_t k = 0; k < b->map.dir->nline; k++) {
 		if (l[k].group != l[line].group || l[k].lease.state != MDBUS_LEASE_HELD)
 			continue;
-		uint64_t arrival = mdbus_load_relaxed(&mdbus_bus_arena(&b->map, k)->count.last_arrival_ns);
-		uint64_t heard = silence(&b->line_seen[k], arrival, now);
+		uint64_t heard = now - b->line_seen[k].arrival_ns;
 
 		least = heard < least ? heard : least;
 	}
@@ -99,21 +123,49 @@ static void tell_line(struct mdbus_daemon *d, const struct mdbus_served *b, uint
 	*was = is;
 }
 
+/*
+ * A line that is stuck is not taken from its process, which may go on at any time: it is told of, and killed if the
+ * configuration says so.  Only time that mdbusd itself was there to look counts: both may have been stopped together.
+ */
+static void kill_stuck(struct mdbus_daemon *d, struct mdbus_served *b, uint32_t line, uint64_t now)
+{
+	const struct mdbus_line_desc *l = &b->map.dir->line[line];
+	struct mdbus_line_seen *seen = &b->line_seen[line];
+	uint64_t since = now - d->scanned_ns;
+
+	seen->stuck_ns = seen->stuck ? seen->stuck_ns + (since < 2u * MDBUS_TICK_NS ? since : 2u * MDBUS_TICK_NS) : 0;
+	if (l->stuck_kill_ms == 0 || seen->killed || !seen->stuck ||
+	    seen->stuck_ns + SECOND_NS < l->stuck_kill_ms * UINT64_C(1000000))
+		return;
+#ifdef MDBUS_MUTANT_stuck_is_robbed
+	mdbus_reclaim(d, &b->line[line], "it is stuck");
+	return;
+#endif
+	int rc = mdbus_holder_signal(&b->line[line], SIGKILL);
+
+	seen->killed = true;
+	mdbus_event(d, "stuck_kill", b, "{s:s, s:I, s:I, s:b}", "line", l->name, "pid", (json_int_t)l->lease.pid, "silent_ms",
+	            (json_int_t)((now - seen->beat_ns) / 1000000u), "killed", rc == 0);
+	if (rc < 0)
+		mdbus_say("bus %s: line %s, pid %u, is stuck and cannot be killed: %s", b->map.dir->segment.bus, l->name,
+		          l->lease.pid, strerror(-rc));
+}
+
 /* True if the line's process has come round its loop within the last second. */
 static bool scan_line(struct mdbus_daemon *d, struct mdbus_served *b, uint32_t line, uint64_t now)
 {
 	const struct mdbus_line_desc *l = &b->map.dir->line[line];
-	const struct mdbus_arena_hdr *a = mdbus_bus_arena(&b->map, line);
 	struct mdbus_line_seen *seen = &b->line_seen[line];
 
 	if (l->lease.state != MDBUS_LEASE_HELD)
 		return false;
 	uint64_t heard = group_silence(b, line, now);
-	uint64_t turned = silence(seen, mdbus_load_relaxed(&a->count.heartbeat_ns), now);
+	uint64_t turned = now - seen->beat_ns;
 
 	tell_line(d, b, line, &seen->stale, l->stale_ms > 0 && heard > l->stale_ms * UINT64_C(1000000), "stale", "stale_end",
 	          heard);
 	tell_line(d, b, line, &seen->stuck, turned > SECOND_NS, "stuck", "stuck_end", turned);
+	kill_stuck(d, b, line, now);
 	return turned <= SECOND_NS;
 }
 
@@ -169,6 +221,10 @@ static void scan_seat(struct mdbus_daemon *d, struct mdbus_served *b, uint32_t s
 	struct mdbus_seat_seen *seen = &b->seat_seen[seat];
 	struct mdbus_seat_hdr s;
 
+	if (l->state == MDBUS_LEASE_RECLAIM && now - seen->told_ns >= SECOND_NS) {
+		seen->told_ns = now;
+		mdbus_reclaim(d, &b->seat[seat], "its process has ended");
+	}
 	if (l->state != MDBUS_LEASE_HELD || now - seen->told_ns < SECOND_NS || !mdbus_seat_read(b, seat, 0, &s))
 		return;
 	if (s.count.overrun_lost == seen->overrun)
@@ -187,10 +243,13 @@ void mdbus_scan_tick(struct mdbus_daemon *d, uint64_t now_ns)
 		uint32_t live = 0;
 
 		for (uint32_t i = 0; i < dir->nline; i++)
+			look_at(b, i, now_ns);
+		for (uint32_t i = 0; i < dir->nline; i++)
 			live |= (uint32_t)scan_line(d, b, i, now_ns) << i;
 		for (uint32_t i = 0; i < dir->nchannel; i++)
 			scan_channel(d, b, i, live, now_ns);
 		for (uint32_t i = 0; i < dir->nseat; i++)
 			scan_seat(d, b, i, now_ns);
 	}
+	d->scanned_ns = now_ns;
 }

@@ -17,12 +17,12 @@ static size_t seat_bytes(void)
 	return (mdbus_shape_seat_size() + 4095u) & ~(size_t)4095u;
 }
 
-static int open_seat(const struct mdbus_served *b, uint32_t seat, int flags)
+int mdbus_seat_open(const struct mdbus_served *b, uint32_t seat)
 {
 	char path[MDBUS_RUN_PATH_MAX + 16];
 
 	snprintf(path, sizeof(path), "%s/seat.%u", b->dir, seat);
-	int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW);
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 
 	return fd < 0 ? -errno : fd;
 }
@@ -53,7 +53,7 @@ int mdbus_seat_reset(const struct mdbus_served *b, uint32_t seat)
 			.page_kind = MDBUS_PAGES_4K,
 		},
 	};
-	int fd = open_seat(b, seat, O_RDWR);
+	int held = b->seat_fd[seat], fd = held >= 0 ? held : mdbus_seat_open(b, seat);
 
 	if (fd < 0)
 		return fd;
@@ -62,7 +62,8 @@ int mdbus_seat_reset(const struct mdbus_served *b, uint32_t seat)
 
 	if (rc == 0 && pwrite(fd, &fresh, sizeof(fresh), 0) != (ssize_t)sizeof(fresh))
 		rc = errno ? -errno : -EIO;
-	close(fd);
+	if (fd != held)
+		close(fd);
 	return rc;
 }
 

@@ -11,6 +11,9 @@
 
 #include "daemon.h"
 
+/* A descriptor of a seat's file, or -errno. */
+int mdbus_seat_open(const struct mdbus_served *b, uint32_t seat);
+
 /*
  * Make a seat as good as new: whole length, header, all counters zero.  0 or -errno.  The file stays the same one, since the
  * lines have it mapped.  Killed inside: done again, because the lease is still in RECLAIM.

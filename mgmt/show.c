@@ -124,6 +124,18 @@ static void segments(const json_t *bus, bool all)
 	mdbus_table_print(t);
 }
 
+static void privileges(const json_t *list)
+{
+	const json_t *name;
+	size_t i;
+
+	fputs("privileges    ", stdout);
+	json_array_foreach(list, i, name) {
+		printf(" %s", json_string_value(name));
+	}
+	puts(json_array_size(list) > 0 ? "" : list ? " none" : " -");
+}
+
 void mdbus_show_status(const json_t *answer, bool all)
 {
 	const json_t *b;
@@ -133,6 +145,7 @@ void mdbus_show_status(const json_t *answer, bool all)
 	       json_real_value(json_object_get(answer, "uptime_s")));
 	printf("configuration  %s\nrun directory  %s\nsegments in    %s\nhuge pages in  %s\n", text(answer, "config"),
 	       text(answer, "run_dir"), text(answer, "store"), text(answer, "huge_dir"));
+	privileges(json_object_get(answer, "privileges"));
 	printf("events %" JSON_INTEGER_FORMAT ", lease requests refused %" JSON_INTEGER_FORMAT "\n", number(answer, "events"),
 	       number(answer, "refused"));
 	json_array_foreach(json_object_get(answer, "buses"), i, b) {
@@ -175,11 +188,21 @@ static void all_lines(const json_t *list)
 	}
 }
 
+/* How many messages a line brought, how many of them first, and that as a share. */
+static void win_cells(struct mdbus_table *t, const json_t *messages)
+{
+	json_int_t n = number(messages, "messages"), won = number(messages, "won");
+
+	number_cell(t, messages, "messages");
+	number_cell(t, messages, "won");
+	mdbus_table_cell(t, "%.1f", n > 0 ? 100.0 * (double)won / (double)n : 0.0);
+}
+
 void mdbus_show_lines(const json_t *answer, bool all)
 {
 	static const char *const malformed[] = { "bad_frame", "bad_fragment", "bad_header", "bad_length", "bad_count", NULL };
 	static const char *const dropped[] = { "nic_dropped", "ring_full", NULL };
-	static const char *const counted[] = { "messages", "won", "duplicates", "line_gaps", "filled", "late", NULL };
+	static const char *const counted[] = { "duplicates", "line_gaps", "filled", "late", NULL };
 	const json_t *list = json_object_get(answer, "lines"), *l;
 	size_t i;
 
@@ -187,8 +210,8 @@ void mdbus_show_lines(const json_t *answer, bool all)
 		all_lines(list);
 		return;
 	}
-	struct mdbus_table *t = mdbus_table_new("BUS LINE STATE PID PACKETS MESSAGES WON DUPLICATES GAPS FILLED LATE MALFORMED "
-	                                        "DROPPED LATE-P50-NS LATE-P99-NS SILENT-MS BACKEND");
+	struct mdbus_table *t = mdbus_table_new("BUS LINE STATE PID PACKETS MESSAGES WON WIN-% DUPLICATES GAPS FILLED LATE MALFORMED "
+	                                        "DROPPED LATE-P50-NS LATE-P99-NS LATE-MAX-NS SILENT-MS BACKEND");
 
 	json_array_foreach(list, i, l) {
 		const json_t *c = json_object_get(l, "counters"), *late = json_object_get(l, "lateness_ns");
@@ -202,11 +225,13 @@ void mdbus_show_lines(const json_t *answer, bool all)
 		                                                             : "");
 		number_cell(t, l, "pid");
 		number_cell(t, c, "packets");
+		win_cells(t, json_object_get(l, "messages"));
 		numbers(t, json_object_get(l, "messages"), counted);
 		sum_cell(t, c, malformed);
 		sum_cell(t, c, dropped);
 		number_cell(t, late, "p50");
 		number_cell(t, late, "p99");
+		number_cell(t, late, "max");
 		number_cell(t, l, "silent_ms");
 		text_cell(t, l, got ? "obtained" : "backend");
 	}

@@ -80,7 +80,7 @@ static void test_defaults(void)
 
 	CHECK(strcmp(b->name, "b") == 0 && b->nline == 1 && b->nchannel == 1 && b->nseat == 64);
 	CHECK(l->cpu == -1 && l->numa == -1 && l->batch == 64 && l->frames == 16384 && l->idle_spins == 1000);
-	CHECK(l->poll_timeout_us == 1000 && l->stale_ms == 1000 && l->rx_ring == 8192 && l->fill_ring == 8192);
+	CHECK(l->poll_timeout_us == 1000 && l->stale_ms == 1000 && l->stuck_kill_ms == 0 && l->rx_ring == 8192 && l->fill_ring == 8192);
 	CHECK(l->group == 0);
 	CHECK(strcmp(l->xdp_mode, "auto") == 0 && strcmp(l->xdp_copy, "auto") == 0);
 	CHECK(c->depth == 65536 && c->slot_size == 128 && c->timed == 1 && c->ordered == 1 && c->window == 32768);

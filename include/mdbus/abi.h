@@ -269,7 +269,8 @@ struct mdbus_line_desc {
 	uint32_t backoff_max_ms; /* twice as long each time, up to this */
 	struct mdbus_server_desc server[MDBUS_SERVERS_MAX];
 	struct mdbus_lease lease;
-	uint8_t pad[64];
+	uint32_t stuck_kill_ms; /* a living process that has not come round its loop for so long is killed; 0: never */
+	uint8_t pad[60];
 };
 
 /* Where a channel arrives on one line. addr 0: this line does not carry the channel.  A recovery
@@ -317,7 +318,7 @@ struct mdbus_bus_hdr {
 	uint32_t line_state[MDBUS_LINES_MAX]; /* enum mdbus_line_state; what the gap rule believes */
 	uint64_t config_hash;  /* of the bus's part of the configuration: another one means another bus */
 	uint32_t daemon_pid;
-	uint32_t pad0;
+	uint32_t namespaces; /* those that the pids and start times of the leases are of (mgmt/process.h); 0: not known */
 	uint64_t reclaims; /* processes taken back since creation */
 	struct mdbus_line_desc line[MDBUS_LINES_MAX];
 	struct mdbus_lease seat[MDBUS_SEATS_MAX];

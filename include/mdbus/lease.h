@@ -25,6 +25,10 @@ enum mdbus_lease_op {
 	MDBUS_LEASE_LINE = 1,    /* be the ingest process of line `name` */
 	MDBUS_LEASE_SEAT = 2,    /* be a subscriber called `name` */
 	MDBUS_LEASE_RELEASE = 3, /* give lease `id` back */
+	/* commands of an admin: see mdbus_admin_ask */
+	MDBUS_LEASE_END = 4,
+	MDBUS_LEASE_KILL = 5,
+	MDBUS_LEASE_SHUTDOWN = 6,
 };
 
 /* As `id` of a LINE request: an answer to this process may have been lost; if it already is the holder, it is so anew. */
@@ -49,7 +53,7 @@ struct mdbus_lease_reply {
 	uint32_t index; /* line or seat number */
 	uint32_t nfd, left, pad;
 	struct mdbus_lease_fd fd[MDBUS_LEASE_FDS];
-	char error[256];
+	char error[256]; /* of a command that was done: what was done */
 };
 
 struct mdbus_region {
@@ -94,6 +98,14 @@ int mdbus_bus_attach(struct mdbus_bus *bus, const char *bus_name, enum mdbus_lea
  * for one that goes on.  Harmless on a bus that is not attached.
  */
 void mdbus_bus_detach(struct mdbus_bus *bus);
+
+/*
+ * Have mdbusd do something, as root, as mdbusd's own user or as one of the admin group: MDBUS_LEASE_END or _KILL sends SIGTERM
+ * or SIGKILL to whoever holds line (or "seat.N") `name` of a bus, which is then taken back as after any other death;
+ * MDBUS_LEASE_SHUTDOWN stops mdbusd as SIGTERM does (bus_name and name: "").  0 or -errno; said gets what was done, or why not
+ * and what to do.
+ */
+int mdbus_admin_ask(enum mdbus_lease_op command, const char *bus_name, const char *name, char *said, size_t size);
 
 static inline struct mdbus_ring_hdr *mdbus_bus_ring(const struct mdbus_bus *bus, uint32_t channel)
 {
