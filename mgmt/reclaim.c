@@ -9,18 +9,21 @@
  *	line: lease     state RECLAIM
  *	      state     line_state DOWN, so that the gap rule no longer waits for it
  *	      marks     W and T marks of the dead writer off every ring (arena.h)
+ *	      resources what is back, an event each: queue_free, rule_delete, mbuf_put, memp_free
  *	      free      holder's name erased, lease FREE
  *	seat: lease     state RECLAIM
  *	      clear     length, header and zeroes again as they were when new, whatever the subscriber made of them
  *	      free      as above
  *
  * A line's frames need no step: which of them are in use is written in the rings, where the line's next process reads
- * it.  Its queue, sockets and XDP program are bound to descriptors and went with the process.
+ * it.  Its queue, rules, sockets, XDP program and private memory are bound to descriptors and went with the process, so nothing
+ * has to be undone but what a DPDK line may leave in the run directory when it is killed while it starts (dpdk_files.h).
  */
 #include <mdbus/hook.h>
 #include <string.h>
 #include <unistd.h>
 #include "../bus/arena.h"
+#include "../bus/dpdk_files.h"
 #include "daemon.h"
 #include "seat.h"
 
@@ -32,6 +35,33 @@ static void step(struct mdbus_daemon *d, const struct mdbus_holder *h, uint32_t 
 	else
 		mdbus_event(d, "reclaim", h->bus, "{s:s, s:I, s:s, s:I}", "line", mdbus_holder_name(h), "pid",
 		            (json_int_t)pid, "step", name, "count", (json_int_t)n);
+}
+
+/* In the order in which a driver would: nothing can come any more, then nothing is steered, then the memory is free. */
+static void tell_resources(struct mdbus_daemon *d, const struct mdbus_holder *h, uint32_t pid)
+{
+	const struct mdbus_bus_hdr *dir = h->bus->map.dir;
+	const struct mdbus_line_desc *l = &dir->line[h->index];
+	const struct mdbus_arena_hdr *a = mdbus_bus_arena(&h->bus->map, h->index);
+	uint64_t held = mdbus_load_relaxed(&a->count.frames_held); /* the line's own word, good for telling */
+	char prefix[MDBUS_DPDK_PREFIX_MAX];
+	json_int_t rules = 0, files = 0;
+
+	for (uint32_t i = 0; i < dir->nchannel; i++)
+		rules += dir->channel[i].flow[h->index].addr != 0;
+#ifndef MDBUS_MUTANT_dpdk_files_left
+	if (strcmp(l->backend, "dpdk") == 0)
+		files = mdbus_dpdk_files_remove(d->run, mdbus_dpdk_prefix(prefix, sizeof(prefix), dir->segment.bus, l->name));
+#else
+	(void)prefix;
+#endif
+	MDBUS_HOOK("reclaim.line.files");
+	mdbus_event(d, "queue_free", h->bus, "{s:s, s:I, s:s, s:s, s:i}", "line", l->name, "pid", (json_int_t)pid, "backend",
+	            l->backend, "interface", l->interface, "queue", (int)l->queue);
+	mdbus_event(d, "rule_delete", h->bus, "{s:s, s:I, s:I}", "line", l->name, "pid", (json_int_t)pid, "count", rules);
+	mdbus_event(d, "mbuf_put", h->bus, "{s:s, s:I, s:I}", "line", l->name, "pid", (json_int_t)pid, "count",
+	            (json_int_t)(held < l->frames ? l->frames - held : 0));
+	mdbus_event(d, "memp_free", h->bus, "{s:s, s:I, s:I}", "line", l->name, "pid", (json_int_t)pid, "files", files);
 }
 
 static void reclaim_line(struct mdbus_daemon *d, struct mdbus_holder *h, uint32_t pid)
@@ -47,6 +77,7 @@ static void reclaim_line(struct mdbus_daemon *d, struct mdbus_holder *h, uint32_
 
 	MDBUS_HOOK("reclaim.line.marks");
 	step(d, h, pid, "marks", marks);
+	tell_resources(d, h, pid);
 }
 
 /* False: to be tried again, and not to be lent until then. */

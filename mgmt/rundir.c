@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+#include "../bus/dpdk_files.h"
 #include "../bus/segment.h"
 #include "daemon.h"
 #include "rundir.h"
@@ -249,6 +250,7 @@ void mdbus_rundir_close(struct mdbus_daemon *d, bool everything)
 		unlink(path);
 	}
 	if (everything) {
+		(void)mdbus_dpdk_files_remove(d->run, NULL);
 		snprintf(path, sizeof(path), "%s/mdbusd.lock", d->run);
 		unlink(path);
 		if (strcmp(d->run, d->store) != 0)
