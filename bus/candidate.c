@@ -12,6 +12,7 @@
 
 #define PATIENCE 3u /* that many ordinary packets in a row end a candidate */
 #define PLACES   4u /* generations, from the newest back, in which a line without a place looks for one */
+#define OPEN_TRIES 4u /* another line may be first every time */
 #define POS_MASK ((UINT64_C(1) << 48) - 1u)
 
 static void drop_candidate(struct mdbus_channel *c, uint32_t current_frame)
@@ -111,12 +112,16 @@ static uint64_t fresh_base(const struct mdbus_channel *c)
 }
 
 /*
- * Open the generation after the newest one for numbers from `first` on, or take the one that another line just opened; or
- * stay, if a jump turns out to be none for the channel as a whole.
+ * Open the generation after `newest` for numbers from `first` on; or stay, if a jump turns out to be none for the channel as a
+ * whole.  False also if another line has opened it first, be it for the same: whether that is where these numbers belong
+ * is for adopt to find out.  So `newest` is the one that adopt has looked at, or two lines would open one each.
  */
-static bool open_next(struct mdbus_channel *c, uint64_t session, uint64_t first, bool jump)
+static bool open_next(struct mdbus_channel *c, uint64_t newest, uint64_t session, uint64_t first, bool jump)
 {
-	uint64_t newest = mdbus_gen_newest(c->ring.hdr), room = c->desc.reorder_window;
+	uint64_t room = c->desc.reorder_window;
+#ifdef MDBUS_MUTANT_open_twice
+	newest = mdbus_gen_newest(c->ring.hdr);
+#endif
 	struct mdbus_gen g = {
 		.gen = newest + 1,
 		.base = fresh_base(c),
@@ -138,9 +143,11 @@ static bool open_next(struct mdbus_channel *c, uint64_t session, uint64_t first,
 		g.first_seq = first - room;
 		g.flags = MDBUS_GEN_MIDSTREAM;
 	}
+	struct mdbus_gen mine = g;
+
 	if (g.base > POS_MASK - c->desc.depth || mdbus_gen_open(c->ring.hdr, &g) != 0)
 		return false;
-	if (!fits(c, &g, session, first, first))
+	if (memcmp(&g, &mine, sizeof(g)) != 0 || !fits(c, &g, session, first, first))
 		return false;
 	move_to(c, &g, session, first);
 	return true;
@@ -162,15 +169,15 @@ static int compare_in(const struct mdbus_channel *c, const struct mdbus_gen *g, 
 }
 
 /*
- * Find the generation after `after` that other lines have already opened for these numbers, and go there: the one that
- * holds the same bytes, else the first one that has nothing yet where p's would go.  p NULL: nothing to compare.
+ * Find the generation after `after`, up to `newest`, that other lines have already opened for these numbers, and go there: the one
+ * that holds the same bytes, else the first one that has nothing yet where p's would go.  p NULL: nothing to compare.
  * A line that is nowhere reads what is sent now: unless bytes prove it, that is not of a generation that has ended.  What
  * cannot be compared in those was by reference, and its frame has been taken back.
  */
-static bool adopt(struct mdbus_channel *c, uint64_t after, uint64_t session, uint64_t first, uint64_t next,
+static bool adopt(struct mdbus_channel *c, uint64_t after, uint64_t newest, uint64_t session, uint64_t first, uint64_t next,
                   const struct mdbus_chunk *p)
 {
-	uint64_t newest = mdbus_gen_newest(c->ring.hdr), end;
+	uint64_t end;
 	bool nowhere = c->gen.gen == 0;
 	struct mdbus_gen g, found = { 0 };
 
@@ -240,13 +247,15 @@ static void accept(struct mdbus_channel *c, uint32_t current_frame, uint64_t now
 	struct mdbus_candidate *a = &c->candidate;
 	bool jump = c->gen.gen != 0 && a->session == c->session && a->first > c->next_seq;
 	uint64_t span = a->next - (jump ? c->next_seq : a->next);
-	bool moved = adopt(c, c->gen.gen, a->session, a->first, a->next, a->held ? &a->chunk[0] : NULL);
+	bool moved = false;
 
-	/* a jump that the ring has room for needs no new generation: the numbers between become gaps one by one */
-	if (!moved && jump && span <= c->desc.window)
-		moved = true;
-	if (!moved)
-		moved = open_next(c, a->session, a->first, jump);
+	for (uint32_t i = 0; i < OPEN_TRIES && !moved; i++) {
+		uint64_t newest = mdbus_gen_newest(c->ring.hdr);
+
+		/* a jump that the ring has room for needs no new generation: the numbers between become gaps one by one */
+		moved = adopt(c, c->gen.gen, newest, a->session, a->first, a->next, a->held ? &a->chunk[0] : NULL) ||
+		        (jump && span <= c->desc.window) || open_next(c, newest, a->session, a->first, jump);
+	}
 	if (moved)
 		replay(c, now_ns);
 	drop_candidate(c, current_frame);
@@ -306,9 +315,10 @@ static bool find_place(struct mdbus_channel *c, const struct mdbus_chunk *p, uin
 	uint64_t newest = mdbus_gen_newest(c->ring.hdr);
 
 	mdbus_resolver_advance(&c->resolver);
-	if (newest == 0)
-		return open_next(c, session, first, false);
-	return adopt(c, newest > PLACES ? newest - PLACES : 0, session, first, next, p);
+	if (newest == 0 && open_next(c, 0, session, first, false))
+		return true;
+	newest = mdbus_gen_newest(c->ring.hdr);
+	return adopt(c, newest > PLACES ? newest - PLACES : 0, newest, session, first, next, p);
 }
 
 /* A line that has left may still bring what was reordered around its end; the end record comes after that. */
