@@ -75,12 +75,13 @@ modules     := $(if $(HAVE_DPDK),$(B)/lib/mdbus/dpdk.so)
 
 unit_src    := $(wildcard tests/unit_*.c tests/race_*.c tests/prog_*.c)
 bench_src   := $(wildcard tests/bench_*.c)
-test_lib    := $(filter-out $(unit_src) $(bench_src) $(wildcard tests/fuzz_*.c),$(wildcard tests/*.c))
+peer_src    := $(wildcard tests/peer_*.c)
+test_lib    := $(filter-out $(unit_src) $(bench_src) $(peer_src) $(wildcard tests/fuzz_*.c),$(wildcard tests/*.c))
 test_bins   := $(patsubst tests/%.c,$(B)/tests/%,$(unit_src))
 prog_bins   := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/prog_*.c))
 bench_bins  := $(patsubst tests/%.c,$(B)/tests/%,$(bench_src))
 
-.PHONY: all help deps-check tests progs objects demo check bench lint install clean
+.PHONY: all help deps-check tests progs objects demo check bench bench-plot lint install clean
 all: deps-check $(programs) $(modules) ## the programs, in build/bin
 tests: all $(test_bins) ## the programs and the tests, not run
 progs: all $(prog_bins)
@@ -102,8 +103,31 @@ check: ## build and run every test, sanitizers and mutants included; the last li
 	@scripts/deps --quiet
 	@+BUILD='$(BUILD)' tests/run $(TESTS)
 
-bench: all $(bench_bins) ## measure, with the machine's own floor beside it
-	@BUILD='$(BUILD)' MDBUS_BIN=$(abspath $(B)/bin) tests/bench $(abspath $(bench_bins))
+bench: ## measure, with the machine's own floor and mdbus's peers beside it: [BENCHES="bench_hop bench_peers"]
+	@scripts/deps --bench --quiet
+	@+$(MAKE) --no-print-directory all $(bench_bins)
+	@BUILD='$(BUILD)' MDBUS_BIN=$(abspath $(B)/bin) tests/bench \
+		$(abspath $(if $(BENCHES),$(BENCHES:%=$(B)/tests/%),$(bench_bins)))
+
+bench-plot: ## draw build/bench.json: build/bench_hop.png, build/bench_rate.png, and as SVG
+	@BUILD='$(BUILD)' tests/bench_plot
+
+# The peers that bench_peers compares with, each where it is installed.
+peer_objects := $(patsubst %.c,$(B)/%.o,$(peer_src))
+iceoryx     := $(firstword $(wildcard /usr/include/iceoryx/v2*))
+PEERS       := $(if $(HAVE_DPDK),-DPEER_HAVE_DPDK) $(if $(iceoryx),-DPEER_HAVE_ICEORYX -isystem $(iceoryx)) \
+	$(if $(call have,libzmq),-DPEER_HAVE_ZEROMQ)
+$(B)/tests/bench_peers: $(peer_objects)
+$(B)/tests/bench_peers: LDLIBS += $(if $(iceoryx),-liceoryx_binding_c) $(if $(call have,libzmq),-lzmq) \
+	$(if $(HAVE_DPDK),$(shell $(PKG_CONFIG) --libs libdpdk))
+$(peer_objects): CPPFLAGS += $(PEERS)
+$(B)/tests/peer_rte_ring.o: CPPFLAGS += $(DPDK_CPPFLAGS)
+$(peer_objects): $(B)/how-peers
+ifneq ($(file <$(B)/how-peers),$(PEERS))
+.PHONY: $(B)/how-peers
+endif
+$(B)/how-peers:
+	@$(shell mkdir -p $(@D))$(file >$@,$(PEERS))
 
 # Fuzzers: clang's libFuzzer over the same sources, in a tree of their own.
 fuzz_src    := $(wildcard tests/fuzz_*.c)
@@ -121,6 +145,10 @@ storm: all ## kill and stop processes of a running bus at random: [KILLS=10000] 
 
 storm-cases: all ## seeded arbitration cases on real processes, against a naive reference: [CASES=10000] [SEED=n]
 	MDBUS_BIN=$(abspath $(B)/bin) python3 -B tests/storm_cases.py --cases $(or $(CASES),10000) $(if $(SEED),--seed $(SEED))
+
+.PHONY: kill-every
+kill-every: $(B)/tests/unit_step ## kill each operation on shared memory after every instruction, and judge every death anew
+	STEP_ALL=1 $(B)/tests/unit_step
 
 print-%: # the value of a variable, for scripts
 	@:$(info $($*))
