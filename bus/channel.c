@@ -93,25 +93,13 @@ static void sample_mismatch(struct mdbus_channel *c, uint64_t pos, const uint8_t
 
 struct tally {
 	uint32_t won, duplicates, late, inlined, by_ref;
+	uint64_t top; /* number after the newest one */
 };
 
-/* Offer one message to the ring and count what became of it. */
-static inline void offer(struct mdbus_channel *c, const struct mdbus_chunk *p, const struct mdbus_message *m,
-                         uint64_t pos, uint32_t flags, struct tally *t)
+/* Count what became of one message. */
+static inline void tell(struct mdbus_channel *c, const struct mdbus_chunk *p, const struct mdbus_offer *o, struct tally *t)
 {
-	const uint8_t *bytes = p->bytes + m->off;
-	uint64_t off = p->off + m->off;
-	enum mdbus_publish r;
-
-	if (pos >= c->limit || pos < c->gen.base) {
-		t->late++;
-		return;
-	}
-	if (c->ring.hdr->single_line)
-		r = mdbus_ring_publish_single(&c->ring, pos, c->gen.gen, bytes, off, m->len, p->rx_ns, flags);
-	else
-		r = mdbus_ring_publish(&c->ring, pos, c->gen.gen, bytes, off, m->len, p->rx_ns, flags);
-	switch (r) {
+	switch (o->result) {
 	case MDBUS_PUBLISH_INLINE:
 		t->won++;
 		t->inlined++;
@@ -119,17 +107,48 @@ static inline void offer(struct mdbus_channel *c, const struct mdbus_chunk *p, c
 	case MDBUS_PUBLISH_REF:
 		t->won++;
 		t->by_ref++;
-		mdbus_holds_add(c->holds, c->index, pos, c->gen.gen, off);
+		mdbus_holds_add(c->holds, c->index, o->pos, c->gen.gen, o->off);
 		break;
 	case MDBUS_PUBLISH_DUPLICATE:
 		if (t->duplicates++ == 0)
-			note_lateness(c, pos, p->rx_ns);
-		sample_mismatch(c, pos, bytes, m->len);
+			note_lateness(c, o->pos, p->rx_ns);
+		sample_mismatch(c, o->pos, o->bytes, o->len);
 		break;
 	case MDBUS_PUBLISH_LATE:
 		t->late++;
 		break;
 	}
+}
+
+/* Offer up to MDBUS_OWN_BATCH messages of a packet to the ring. */
+static inline void offer(struct mdbus_channel *c, const struct mdbus_chunk *p, const struct mdbus_message *m, uint32_t n,
+                         uint32_t flags, struct tally *t)
+{
+	struct mdbus_offer o[MDBUS_OWN_BATCH];
+	uint32_t k = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t pos = position(c, m[i].seq);
+
+		if (m[i].seq - c->gen.first_seq > POS_MASK - c->gen.base || m[i].len > MDBUS_MESSAGE_MAX ||
+		    mdbus_holds_full(c->holds)) {
+			t->late++;
+			continue;
+		}
+		if (m[i].seq >= t->top)
+			t->top = m[i].seq + 1u;
+		if (pos >= c->limit || pos < c->gen.base) {
+			t->late++;
+			continue;
+		}
+		o[k++] = (struct mdbus_offer){ .pos = pos, .bytes = p->bytes + m[i].off, .off = p->off + m[i].off, .len = m[i].len };
+	}
+	if (c->ring.hdr->single_line)
+		mdbus_ring_publish_single_batch(&c->ring, c->gen.gen, o, k, p->rx_ns, flags);
+	else
+		mdbus_ring_publish_batch(&c->ring, c->gen.gen, o, k, p->rx_ns, flags);
+	for (uint32_t i = 0; i < k; i++)
+		tell(c, p, &o[i], t);
 }
 
 static void count(struct mdbus_channel *c, const struct tally *t, uint32_t n)
@@ -161,30 +180,18 @@ enum mdbus_decode_error mdbus_channel_publish(struct mdbus_channel *c, const str
 	static _Thread_local struct mdbus_message m[MDBUS_MESSAGES_MAX];
 	uint32_t n = 0, flags = d->retrans || c->recovery ? MDBUS_REF_RETRANS : 0;
 	enum mdbus_decode_error err = MDBUS_DECODE_OK;
-	uint64_t was = c->next_seq, top = 0;
+	uint64_t was = c->next_seq;
 	struct tally t = { 0 };
 
 	if (!d->no_messages)
 		err = mdbus_layout_messages(&c->desc.layout, p->bytes, p->len, d, m, MDBUS_MESSAGES_MAX, &n);
 	if (n > 0 && position(c, m[n - 1u].seq) >= c->resolver.head + c->desc.window)
 		mdbus_resolver_force(&c->resolver, now_ns, position(c, m[n - 1u].seq) + 1u - c->desc.window);
-	for (uint32_t i = 0; i < n; i++) {
-		uint64_t pos = position(c, m[i].seq);
-
-		if (i % MDBUS_OWN_BATCH == 0 && n - i > 1u)
-			mdbus_ring_own(&c->ring, pos, n - i < MDBUS_OWN_BATCH ? n - i : MDBUS_OWN_BATCH);
-		if (m[i].seq - c->gen.first_seq > POS_MASK - c->gen.base || m[i].len > MDBUS_MESSAGE_MAX ||
-		    mdbus_holds_full(c->holds)) {
-			t.late++;
-			continue;
-		}
-		offer(c, p, &m[i], pos, flags, &t);
-		if (m[i].seq >= top)
-			top = m[i].seq + 1u;
-	}
+	for (uint32_t i = 0; i < n; i += MDBUS_OWN_BATCH)
+		offer(c, p, m + i, n - i < MDBUS_OWN_BATCH ? n - i : MDBUS_OWN_BATCH, flags, &t);
 	count(c, &t, n);
 	if (n > 0)
-		note_carried(c, m[0].seq, top);
+		note_carried(c, m[0].seq, t.top);
 	if (err == MDBUS_DECODE_OK && d->has_next && d->next_seq > c->next_seq && d->next_seq - c->next_seq <= c->desc.window)
 		note_carried(c, d->next_seq, d->next_seq);
 	if (c->next_seq != was) {

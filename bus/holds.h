@@ -44,9 +44,10 @@ static inline uint32_t mdbus_holds_frame(const struct mdbus_holds *h, uint64_t o
 	return (uint32_t)((off - h->frames_off) >> h->frame_shift);
 }
 
+/* No room for the records of another batch. */
 static inline bool mdbus_holds_full(const struct mdbus_holds *h)
 {
-	return h->head - h->tail > h->mask;
+	return h->head - h->tail + MDBUS_OWN_BATCH > h->mask + 1u;
 }
 
 /* Remember that the record of (pos, gen) refers to off.  Not when full. */
