@@ -126,6 +126,7 @@ fi
 
 # ---- a thousand hung clients ----
 
+hostile reclaim 100 || fail "a hundred hung clients delay it: see above"
 hostile reclaim 1000 || fail "a thousand hung clients delay it: see above"
 well "a thousand hung clients"
 mkfifo "$T/hold"
