@@ -63,6 +63,7 @@ static uint64_t frame_of(uint64_t pos)
 /* The messages from pos on, MDBUS_OWN_BATCH of them, as a packet of so many. */
 static inline void publish(unsigned line, uint64_t pos)
 {
+	const struct mdbus_ring *r = &bed.line[line];
 	struct mdbus_offer o[MDBUS_OWN_BATCH];
 
 	for (uint32_t i = 0; i < MDBUS_OWN_BATCH; i++) {
@@ -71,10 +72,17 @@ static inline void publish(unsigned line, uint64_t pos)
 		bench_write(bed.arena[line] + off, fig->len, pos + i);
 		o[i] = (struct mdbus_offer){ .pos = pos + i, .bytes = bed.arena[line] + off, .off = off, .len = fig->len };
 	}
-	if (fig->single)
-		mdbus_ring_publish_single_batch(&bed.line[line], 1, o, MDBUS_OWN_BATCH, 0, 0);
-	else
-		mdbus_ring_publish_batch(&bed.line[line], 1, o, MDBUS_OWN_BATCH, 0, 0);
+	if (mdbus_ring_batches(r)) {
+		mdbus_ring_publish_batch(r, 1, o, MDBUS_OWN_BATCH, 0, 0);
+		return;
+	}
+	mdbus_ring_own(r, pos, MDBUS_OWN_BATCH);
+	for (uint32_t i = 0; i < MDBUS_OWN_BATCH; i++) {
+		if (fig->single)
+			mdbus_ring_publish_single(r, pos + i, 1, o[i].bytes, o[i].off, o[i].len, 0, 0);
+		else
+			mdbus_ring_publish(r, pos + i, 1, o[i].bytes, o[i].off, o[i].len, 0, 0);
+	}
 }
 
 /* ---- producer ---------------------------------------------------------------------------------------------------- */

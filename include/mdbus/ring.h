@@ -345,23 +345,23 @@ struct mdbus_offer {
 	uint64_t stamp;
 };
 
+/* True if publishing together pays: several lines, and slots of more than one cache line. */
+static inline bool mdbus_ring_batches(const struct mdbus_ring *r)
+{
+	return !r->hdr->single_line && r->hdr->slot_size > MDBUS_CACHE_LINE;
+}
+
 /*
- * As mdbus_ring_publish, for n <= MDBUS_OWN_BATCH messages of one packet.  Their slots are taken for writing together, and
- * where a slot is more than one cache line all are copied between all first halves and all second ones: the lines come over
- * from the readers' cores at the same time, instead of one after the other at each locked instruction.
+ * As mdbus_ring_publish, for n <= MDBUS_OWN_BATCH messages of one packet.  Their slots are taken for writing together, and all
+ * are copied between all first halves and all second ones: the lines come over from the readers' cores at the same time,
+ * instead of one after the other at each locked instruction.
  * Killed inside: each message is as if published alone.
  */
 static inline void mdbus_ring_publish_batch(const struct mdbus_ring *r, uint64_t gen, struct mdbus_offer *o, uint32_t n,
                                             uint64_t rx_ns, uint32_t flags)
 {
-	if (n > 1u)
-		for (uint32_t i = 0; i < n; i++)
-			mdbus_ring_own(r, o[i].pos, 1);
-	if (n == 1u || r->inline_max + r->time_bytes <= MDBUS_CACHE_LINE - sizeof(struct mdbus_slot)) {
-		for (uint32_t i = 0; i < n; i++)
-			o[i].result = mdbus_ring_publish(r, o[i].pos, gen, o[i].bytes, o[i].off, o[i].len, rx_ns, flags);
-		return;
-	}
+	for (uint32_t i = 0; i < n; i++)
+		mdbus_ring_own(r, o[i].pos, 1);
 	for (uint32_t i = 0; i < n; i++) {
 		o[i].stamp = 0;
 		o[i].result = mdbus_ring_publish_ref(r, o[i].pos, gen, o[i].off, o[i].len, flags, &o[i].stamp);
@@ -408,17 +408,6 @@ static inline enum mdbus_publish mdbus_ring_publish_single(const struct mdbus_ri
 	                    mdbus_stamp_make(pos, gen, copy ? MDBUS_KIND_INLINE : MDBUS_KIND_REF, copy ? r->line : 0));
 	MDBUS_HOOK("single.after");
 	return copy ? MDBUS_PUBLISH_INLINE : MDBUS_PUBLISH_REF;
-}
-
-/* As mdbus_ring_publish_batch, for a ring with exactly one line. */
-static inline void mdbus_ring_publish_single_batch(const struct mdbus_ring *r, uint64_t gen, struct mdbus_offer *o, uint32_t n,
-                                                   uint64_t rx_ns, uint32_t flags)
-{
-	if (n > 1u)
-		for (uint32_t i = 0; i < n; i++)
-			mdbus_ring_own(r, o[i].pos, 1);
-	for (uint32_t i = 0; i < n; i++)
-		o[i].result = mdbus_ring_publish_single(r, o[i].pos, gen, o[i].bytes, o[i].off, o[i].len, rx_ns, flags);
 }
 
 /*
