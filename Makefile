@@ -139,7 +139,7 @@ fuzz: ## run each fuzzer: [SECONDS=60] [FUZZERS="layout arbitrate"]
 
 # Signals to running processes, and seeded cases on them, as many as asked for.
 .PHONY: storm storm-cases
-storm: all ## kill and stop processes of a running bus at random: [KILLS=10000] [SEED=n] [BACKEND=kernel|af_xdp]
+storm: all ## kill and stop processes of a running bus at random: [KILLS=10000] [SEED=n] [BACKEND=kernel|af_xdp|dpdk|mixed]
 	MDBUS_BIN=$(abspath $(B)/bin) python3 -B tests/storm.py --kills $(or $(KILLS),10000) \
 		$(if $(SEED),--seed $(SEED)) $(if $(BACKEND),--backend $(BACKEND))
 

@@ -196,7 +196,7 @@ static struct mdbus_dpdk *set_up(struct mdbus_backend_env *env)
 /* In an order in which the first packet finds everything ready. */
 static int start(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
 {
-	int rc = mdbus_dpdk_port_probe(x, env);
+	int rc = mdbus_dpdk_probe(x, env);
 
 	if (rc == 0)
 		rc = mdbus_dpdk_pool_open(x, env);

@@ -3,7 +3,8 @@
  * backend_dpdk.h - the parts of the dpdk backend, in the order in which a line is opened.
  *
  *   backend_dpdk_eal.c   DPDK's environment: one a process, with one core and one device
- *   backend_dpdk_port.c  the device: probing, queue, link, time stamps
+ *   backend_dpdk_probe.c the device
+ *   backend_dpdk_port.c  its port: queue, link, time stamps
  *   backend_dpdk_pool.c  the arena's frames as DPDK's packet buffers
  *   backend_dpdk_feed.c  what the port lets in: groups, flow rules
  *   backend_dpdk_stats.c its counters
@@ -79,9 +80,11 @@ void mdbus_dpdk_eal_speak(void);
 const char *mdbus_dpdk_eal_said(void);
 bool mdbus_dpdk_is_pci(const char *device);
 
+/* ---- backend_dpdk_probe.c ---- */
+/* Make or find the device, and its port. */
+int mdbus_dpdk_probe(struct mdbus_dpdk *x, struct mdbus_backend_env *env);
+
 /* ---- backend_dpdk_port.c ---- */
-/* Find the device and its port. */
-int mdbus_dpdk_port_probe(struct mdbus_dpdk *x, struct mdbus_backend_env *env);
 /* One receive queue into x->mempool. */
 int mdbus_dpdk_port_configure(struct mdbus_dpdk *x, struct mdbus_backend_env *env);
 int mdbus_dpdk_port_start(struct mdbus_dpdk *x, struct mdbus_backend_env *env);

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * backend_dpdk_port.c - the one port of a line: found, configured with one receive queue, started, and looked after.
- *
- * A virtual device is probed by hand and not by the EAL's --vdev, whose failures nobody is told of.  A device that a dying
- * process still has is waited for.
+ * backend_dpdk_port.c - the one port of a line: configured with one receive queue, started, and looked after.
  */
 #include <errno.h>
 #include <net/if.h>
@@ -19,75 +16,9 @@
 #include <unistd.h>
 #include "backend_dpdk.h"
 
-#define RETRY_NS     UINT64_C(3000000000)
-#define RETRY_US     20000u
 #define TX_RING      64u
 #define CLOCK_LOOK_US 20000u
 #define ETHER_ROOM   (14u + 2u * 4u)
-#define PACKET_BLOCK 32u /* frames of 1920 or 3968 bytes that net_af_packet allocates together: whole pages */
-
-/* ---- probing ----------------------------------------------------------------------------------------------- */
-
-/*
- * What net_af_packet takes by default does not fit a frame of 2048, and is few.  It believes that its frames lie one behind
- * the other across blocks, so a block has to be a whole number of them, and of pages.
- */
-static void complete_device(const struct mdbus_dpdk *x, char *text, size_t size)
-{
-	uint32_t frame = (1u << x->frame_shift) - RTE_PKTMBUF_HEADROOM, n = x->line->rx_ring;
-
-	snprintf(text, size, "%s", x->line->interface);
-	if (strncmp(text, "net_af_packet", 13) != 0 || strstr(text, "framesz=") || strstr(text, "blocksz=") ||
-	    strstr(text, "framecnt="))
-		return;
-	n = n == 0 ? 4096u : n < PACKET_BLOCK ? PACKET_BLOCK : n;
-	snprintf(text + strlen(text), size - strlen(text), ",framesz=%u,blocksz=%u,framecnt=%u", frame, frame * PACKET_BLOCK, n);
-}
-
-static bool find_port(struct mdbus_dpdk *x)
-{
-	if (rte_eth_dev_count_avail() == 0)
-		return false;
-	x->port = (uint16_t)rte_eth_find_next(0);
-	return x->port < RTE_MAX_ETHPORTS;
-}
-
-static int explain_probe(struct mdbus_backend_env *env, int rc)
-{
-	const char *device = env->line->interface;
-
-	if (mdbus_dpdk_is_pci(device))
-		snprintf(env->error, sizeof(env->error), "DPDK finds no port on PCI device %s%s: is it there (lspci), is it bound "
-		         "to vfio-pci (dpdk-devbind.py -b vfio-pci %s), is its driver installed?", device, mdbus_dpdk_eal_said(),
-		         device);
-	else
-		snprintf(env->error, sizeof(env->error), "DPDK cannot make the device \"%s\"%s (%s): see the driver's page in "
-		         "DPDK's NIC guide for its arguments", device, mdbus_dpdk_eal_said(), strerror(-rc));
-	return rc;
-}
-
-int mdbus_dpdk_port_probe(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
-{
-	uint64_t deadline_ns = mdbus_clock_ns() + RETRY_NS;
-	char device[sizeof(env->line->interface) + 64];
-	int rc = 0;
-
-	complete_device(x, device, sizeof(device));
-	while (!find_port(x)) { /* the EAL has tried a PCI device already */
-		rc = rte_dev_probe(device);
-		if (rc == 0 && !find_port(x))
-			rc = -ENODEV;
-		if (rc == 0)
-			break;
-		if (rc != -EBUSY || mdbus_clock_ns() > deadline_ns)
-			return explain_probe(env, rc);
-		usleep(RETRY_US);
-	}
-	rc = rte_eth_dev_info_get(x->port, &x->info);
-	if (rc)
-		snprintf(env->error, sizeof(env->error), "%s: the driver does not say what it can: %s", device, strerror(-rc));
-	return rc;
-}
 
 /* ---- configuration ----------------------------------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kill and stop the processes of a running bus at random, and prove that nothing is lost but what died with its line.
 
-    storm.py [--kills N] [--seed N] [--backend kernel|af_xdp] [--restart session|seq|none]
+    storm.py [--kills N] [--seed N] [--backend kernel|af_xdp|dpdk|mixed] [--restart session|seq|none]
 
 A round is a new bus: a feeder sends sessions with loss on every line and another packing on B; two or three ingest
 processes, mdbusd and two subscribers run.  Signals at random moments, also into a start or a stop: SIGKILL, or SIGSTOP and
@@ -15,6 +15,8 @@ have read) until the next process was seen to come round its loop.  A stopped li
 for it beyond the gap timeout: what it reads within that time after it was sent must be there.  So it counts as down from
 the first message unread at the stop until the time of its catching up less the gap timeout: mostly never.  It has
 caught up when it found its queue empty after it went on.
+
+All backends but kernel are on the veth pairs of a lab; mixed is line A on AF_XDP, line B on DPDK.
 """
 import argparse
 import bisect
@@ -25,7 +27,7 @@ import signal
 import sys
 import time
 
-from storm_bed import Arena, Bed, Broken, Log, Ring, free_port, now_ns, wait_until
+from storm_bed import Arena, Bed, Broken, Log, Ring, free_port, line_place, now_ns, wait_until
 
 MS = 1000000
 GAP_NS = 1000 * MS
@@ -146,7 +148,7 @@ class Storm:
         self.bed, self.options = bed, options
         self.rng = random.Random(seed)
         self.seed = seed
-        self.nline = 2 if options.backend == "af_xdp" else self.rng.choice((2, 2, 3))
+        self.nline = 2 if options.backend != "kernel" else self.rng.choice((2, 2, 3))
         self.inline = self.rng.random() < 0.5
         self.reorder = self.rng.random() < 0.5
         self.restart = options.restart or self.rng.choice(("session", "session", "seq", "none"))
@@ -158,15 +160,15 @@ class Storm:
 
     def configure(self):
         port = free_port()
-        af_xdp = self.options.backend == "af_xdp"
+        veth = self.options.backend != "kernel"
         # What is by reference behind an open gap must outlast the gap timeout: half of the frames.
-        frames = 4096 if self.inline and not af_xdp else 32768
+        frames = 4096 if self.inline and not veth else 32768
         names = "ABC"[:self.nline]
-        to = ["233.54.12.%d:%d" % (i + 1, 26477 + i) if af_xdp else "127.0.0.1:%d" % (port + i) for i in range(self.nline)]
+        to = ["233.54.12.%d:%d" % (i + 1, 26477 + i) if veth else "127.0.0.1:%d" % (port + i) for i in range(self.nline)]
         lines = ", ".join('{ name = "%s"; backend = "%s"; interface = "%s"; idle_spins = 20; '
                           'frames = %d; frame_size = 2048; %s }' % (
-                              name, self.options.backend, "md%s1" % name.lower() if af_xdp else "lo", frames,
-                              "rx_ring = 4096; fill_ring = 8192;" if af_xdp else "fill_ring = 1024;") for name in names)
+                              name, *line_place(self.options.backend, name), frames,
+                              "rx_ring = 4096; fill_ring = 8192;" if veth else "fill_ring = 1024;") for name in names)
         self.bed.write("mdbus.conf", """
             buses = ( { name = "%s"; seats = 8; lines = ( %s );
               channels = ( { name = "one"; layout = "moldudp64"; depth = 131072; slot_size = %d; gap_timeout_us = %d;
@@ -180,7 +182,7 @@ class Storm:
             self.feed += ["--restart", self.restart, "--restart-every", str(self.rng.randrange(15000, 40000))]
         for i, name in enumerate(names):
             spec = "%s,to=%s,loss=%.3f" % (name, to[i], self.rng.choice((0, 0.005, 0.02)))
-            if af_xdp:
+            if veth:
                 spec += ",dev=md%s0" % name.lower()
             if i:
                 spec += ",repack=%d,skew-us=%d" % (self.rng.randrange(2, 8), self.rng.randrange(3000))
@@ -374,7 +376,7 @@ class Storm:
 
 def one_round(seed, signals, options):
     with Bed("storm") as bed:
-        if options.backend == "af_xdp":
+        if options.backend != "kernel":
             bed.lab_up()
         storm = Storm(bed, seed, options)
         storm.configure()
@@ -396,7 +398,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=10000, help="signals to send, KILL and STOP")
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--backend", choices=("kernel", "af_xdp"), default="kernel")
+    parser.add_argument("--backend", choices=("kernel", "af_xdp", "dpdk", "mixed"), default="kernel")
     parser.add_argument("--restart", choices=("session", "seq", "none"), help="of the feed's numbers; chosen by the seed")
     options = parser.parse_args()
     done, total, seed = 0, {}, options.seed

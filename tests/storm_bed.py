@@ -239,6 +239,16 @@ class Bed:
             raise Broken("left behind: %s" % "; ".join(left))
 
 
+def line_place(backend, name):
+    """Backend and interface of a line: loopback, or in a lab its veth (C and D share those of A and B)."""
+    if backend == "kernel":
+        return "kernel", "lo"
+    veth = "md%s1" % "abab"["ABCD".index(name)]
+    if backend == "dpdk" or (backend == "mixed" and name != "A"):
+        return "dpdk", "net_af_packet0,iface=" + veth
+    return "af_xdp", veth
+
+
 def free_port():
     """The first of ten UDP ports that nobody has."""
     with open("/proc/net/udp", encoding="utf-8") as f:

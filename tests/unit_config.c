@@ -245,6 +245,21 @@ static void test_queues(void)
 }
 #endif
 
+/* A DPDK line is on a PCI device or a virtual one, whatever that is called. */
+static void test_dpdk(void)
+{
+#define DPDK(members) FILE_OF("", "{ name = \"A\"; backend = \"dpdk\"; " members " }", CHANNEL_C)
+#ifdef MDBUS_HAVE_DPDK
+	good(DPDK("interface = \"0000:01:00.0\";"));
+	good(DPDK("interface = \"net_af_packet0,iface=eth1,framecnt=8192\";"));
+	CHECK(strcmp(config.bus[0].line[0].interface, "net_af_packet0,iface=eth1,framecnt=8192") == 0);
+	bad(3, "interface is missing", DPDK(""));
+	bad(3, "its queue is 0", DPDK("interface = \"net_null0\"; queue = 1;"));
+#else
+	bad(3, "built without libdpdk", DPDK("interface = \"net_null0\";"));
+#endif
+}
+
 /* Several mistakes in one file are all named, in the order of its lines. */
 static void test_all_at_once(void)
 {
@@ -314,6 +329,7 @@ int main(void)
 	test_counts();
 	test_queues();
 	test_part_of();
+	test_dpdk();
 	test_all_at_once();
 	test_files();
 	mdbus_config_free(&config);
