@@ -5,8 +5,10 @@
  * The floor is the one-way time of a bare cache line from core to core: half the median round trip of an 8-byte word that goes
  * there on one line and comes back on another.  (One line for both ways would be a floor that no broadcast can reach: a
  * core that reads a line and then writes it is handed it over for good, while a reader that only reads has to be
- * made to let go of it each time.  It takes half as long where cores are far apart.)  On a shared or virtual machine it changes from one second to the next, so a figure is taken in short windows with the
- * floor before and after each; a window whose floor moved by more than a fifth says nothing and is taken again.
+ * made to let go of it each time.  It takes half as long where cores are far apart.)
+ *
+ * On a shared or virtual machine the floor changes from one second to the next, so a figure is taken in short windows with
+ * the floor before and after each; a window whose floor moved by more than a fifth says nothing and is taken again.
  *
  * MDBUS_BENCH_JSON names a file to which each figure is appended as one line of JSON; tests/bench makes one document of it.
  */

@@ -3,7 +3,8 @@
  * bench_ring - how much the ring carries, between processes on cores of their own. (How long it takes: bench_hop.)
  *
  *   rate   messages/s when the producer waits for nobody but a reader half a ring behind, so that nothing is lost: each
- *          message is written whole into its frame, published eight at a time, as from packets, copied out whole, and checked at its head and tail.
+ *          message is written whole into its frame, published eight at a time, as from packets, copied out whole, and
+ *          checked at its head and tail.
  *   cost   ns to publish, with everything in the producer's own cache.
  */
 #include "bench.h"
