@@ -143,8 +143,9 @@ storm: all ## kill and stop processes of a running bus at random: [KILLS=10000] 
 	MDBUS_BIN=$(abspath $(B)/bin) python3 -B tests/storm.py --kills $(or $(KILLS),10000) \
 		$(if $(SEED),--seed $(SEED)) $(if $(BACKEND),--backend $(BACKEND))
 
-storm-cases: all ## seeded arbitration cases on real processes, against a naive reference: [CASES=10000] [SEED=n]
-	MDBUS_BIN=$(abspath $(B)/bin) python3 -B tests/storm_cases.py --cases $(or $(CASES),10000) $(if $(SEED),--seed $(SEED))
+storm-cases: all ## seeded arbitration cases on real processes, against a naive reference: [CASES=10000] [SEED=n] [BACKEND=dpdk]
+	MDBUS_BIN=$(abspath $(B)/bin) python3 -B tests/storm_cases.py --cases $(or $(CASES),10000) $(if $(SEED),--seed $(SEED)) \
+		$(if $(BACKEND),--backend $(BACKEND))
 
 .PHONY: kill-every
 kill-every: $(B)/tests/unit_step ## kill each operation on shared memory after every instruction, and judge every death anew

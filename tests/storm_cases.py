@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Seeded cases on real processes: what subscribers get, held against a naive reference arbiter.
 
-    storm_cases.py [--cases N] [--seed N]
+    storm_cases.py [--cases N] [--seed N] [--backend kernel|dpdk|mixed]
 
 A case is a channel: two to four lines with loss up to 50 %, reordering over up to 64 packets, doubles, a skew of up to
 50 ms, each with its own packing; one to three sessions, or restarts within one.  Its feeder says in its log what went out on
@@ -11,6 +11,9 @@ processes, and one mdbus-tail prints what came.
 
 Feeds: MoldUDP64 (heartbeats say the next number) and optiq (none) as the feeder makes them; and captures written here, of
 MEMOIR (heartbeats say the last number), Cboe PITCH (zero, or the next) and MDP 3.0 (heartbeats are counted like messages).
+
+With --backend kernel, the default, all is on the loopback interface.  With dpdk the lines are DPDK's on the veth pairs of a lab,
+two on each; mixed is the same with line A on AF_XDP.  What is expected is the same.
 
 If a socket dropped packets because this machine was too busy, the case says nothing and is repeated.
 """
@@ -24,7 +27,7 @@ import subprocess
 import sys
 import time
 
-from storm_bed import BIN, Bed, Broken, Log, die_with_parent, free_port, now_ns, wait_until
+from storm_bed import BIN, Bed, Broken, Log, die_with_parent, free_port, line_place, now_ns, wait_until
 
 FEED = os.environ.get("MDBUS_FEED") or BIN + "/mdbus-feed"
 BATCH = 100
@@ -177,7 +180,7 @@ class Case:
             self.seed, self.layout, "+".join(map(str, self.sessions)), " under one name" if self.same_name else "",
             self.pack, "".join(" [%s]" % s.lstrip(",") for s in self.lines))
 
-    def command(self, bed, port):
+    def command(self, bed, port, backend):
         log = bed.path("log.%d" % self.channel)
         out = [FEED, "--rate", "4000", "--seed", str(self.seed), "--log", log, "--linger-ms", "100"]
         if self.layout in FAMILIES:
@@ -193,15 +196,23 @@ class Case:
                 out += ["--restart", "seq" if self.same_name else "session",
                         "--restart-every", str(-(-sum(self.sessions) // len(self.sessions)))]
         for i, faults in enumerate(self.lines):
-            out += ["--line", "%s,to=127.0.0.1:%d%s" % (LINES[i], port + i, faults)]
+            out += ["--line", "%s,to=%s:%d%s%s" % (LINES[i], address(backend, i), port + i, device(backend, i), faults)]
         return out
+
+
+def address(backend, line):
+    return "127.0.0.1" if backend == "kernel" else "239.9.9.%d" % (line + 1)
+
+
+def device(backend, line):
+    return "" if backend == "kernel" else ",dev=md%s0" % "abab"[line]
 
 
 class Batch:
     """A bus with one channel a case."""
 
-    def __init__(self, bed, cases):
-        self.bed, self.cases = bed, cases
+    def __init__(self, bed, cases, backend):
+        self.bed, self.cases, self.backend = bed, cases, backend
         self.ports = []
 
     def take_ports(self):
@@ -219,11 +230,12 @@ class Batch:
         channels = []
         for i, (case, port) in enumerate(zip(self.cases, self.ports)):
             case.channel = i
-            flows = " ".join('%s = "127.0.0.1:%d";' % (LINES[k], port + k) for k in range(case.nline))
+            flows = " ".join('%s = "%s:%d";' % (LINES[k], address(self.backend, k), port + k) for k in range(case.nline))
             channels.append('{ name = "c%d"; layout = "%s"; depth = 16384; slot_size = 64; gap_timeout_us = %d; '
                             'reorder_window = %d; flows = { %s }; }' % (i, case.layout, GAP_MS * 1000, REORDER, flows))
-        lines = ", ".join('{ name = "%s"; backend = "kernel"; interface = "lo"; frames = 16384; frame_size = 2048; '
-                          'idle_spins = 20; }' % name for name in LINES[:max(case.nline for case in self.cases)])
+        lines = ", ".join('{ name = "%s"; backend = "%s"; interface = "%s"; frames = 16384; frame_size = 2048; '
+                          'idle_spins = 20; }' % (name, *line_place(self.backend, name))
+                          for name in LINES[:max(case.nline for case in self.cases)])
         self.bed.write("mdbus.conf", 'hugepages = "never"; buses = ( { name = "%s"; seats = 4; lines = ( %s ); '
                                      'channels = ( %s ); } );' % (self.bed.bus, lines, ",\n".join(channels)))
 
@@ -232,7 +244,8 @@ class Batch:
         self.daemon = bed.start_daemon()
         names = LINES[:max(case.nline for case in self.cases)]
         since = now_ns()
-        lines = [bed.start(name, "mdbus-ingest", "%s/%s" % (bed.bus, name)) for name in names]
+        lines = [bed.start(name, "mdbus-ingest", "%s/%s" % (bed.bus, name), prefix=bed.on_ingest)
+                 for name in names]
         wait_until("the lines to receive", 60, lambda: all(
             row["counters"]["heartbeat_ns"] > since for row in bed.ctl("lines")["lines"]))
         with open(bed.path("tail"), "wb") as out:
@@ -246,7 +259,7 @@ class Batch:
         while waiting or running:
             while waiting and len(running) < TOGETHER:
                 case = waiting.pop(0)
-                command = case.command(self.bed, self.ports[case.channel])
+                command = [*self.bed.on_feed, *case.command(self.bed, self.ports[case.channel], self.backend)]
                 p = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                      preexec_fn=die_with_parent)
                 self.bed.procs.append(p)
@@ -259,7 +272,11 @@ class Batch:
             time.sleep(0.005)
 
     def dropped(self):
-        """Ports on which the kernel dropped something."""
+        """Ports on which something was dropped: the kernel tells for each; a line of a lab tells for all of them."""
+        if self.backend != "kernel":
+            lost = any(row["counters"][name] for row in self.bed.ctl("lines")["lines"]
+                       for name in ("nic_dropped", "ring_full", "fill_empty"))
+            return set(range(65536)) if lost else set()
         with open("/proc/net/udp", encoding="utf-8") as f:
             rows = [line.split() for line in f][1:]
         return {int(row[1].split(":")[1], 16) for row in rows if int(row[-1])}
@@ -310,6 +327,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--backend", choices=("kernel", "dpdk", "mixed"), default="kernel")
     options = parser.parse_args()
     waiting = [Case(options.seed + i) for i in range(options.cases)]
     done = messages = gaps = repeated = 0
@@ -317,7 +335,9 @@ def main():
         while waiting:
             cases, waiting = waiting[:BATCH], waiting[BATCH:]
             with Bed("cases") as bed:
-                batch = Batch(bed, cases)
+                if options.backend != "kernel":
+                    bed.lab_up()
+                batch = Batch(bed, cases, options.backend)
                 again = batch.run()
             for case in again:
                 case.tries += 1

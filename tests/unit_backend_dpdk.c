@@ -292,7 +292,7 @@ static void taken_name(struct fake *f)
 
 	CHECK(other >= 0 && sender >= 0 && bind(other, (struct sockaddr *)&to, sizeof(to)) == 0);
 	type |= PACKET_FANOUT_FLAG_DEFRAG | PACKET_FANOUT_FLAG_ROLLOVER;
-	name |= type << 16;
+	name = (int)((uint32_t)name | (uint32_t)type << 16);
 	CHECK(setsockopt(other, SOL_PACKET, PACKET_FANOUT, &name, sizeof(name)) == 0);
 
 	void *line = open_line(f);
