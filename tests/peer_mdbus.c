@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * peer_mdbus - mdbus's own ring, as a line and a subscriber use it: on a channel of several lines, by
+ * compare-and-swap, and on a channel of one line, by plain stores.  For the rate messages come in packets of eight, for the
+ * hop in packets of one.
+ *
+ * A ring has no flow control, so that no subscriber can hold up a line; here the sender is held half a ring ahead of the
+ * receiver all the same, since the others lose nothing either.
+ */
+#include "peer.h"
+
+#define DEPTH       4096u
+#define FRAME       2048u
+#define INLINE_SLOT 256u /* bytes; a message that does not fit such a slot goes by reference, in slots of 64 bytes */
+#define BURST       8u   /* records in a row after which a receiver that has caught up lets the sender get ahead */
+#define BACKOFF     32u  /* by so many pauses */
+#define FIRST       1024u /* position */
+
+/* What one side has come to in the ring that the other one publishes to. */
+struct progress {
+	uint64_t next BENCH_LINE;
+};
+
+static struct rings {
+	struct bed bed[2]; /* [side]: the ring it publishes to */
+	struct progress *progress;
+} rings[2]; /* any line, one line */
+
+static const struct mdbus_ring *to;
+static const struct bed *from, *own;
+static struct progress *mine, *theirs;
+static uint64_t sending, taking, limit;
+static struct mdbus_offer offers[MDBUS_OWN_BATCH]; /* of the packet at hand */
+static uint32_t noffer, packet; /* packet: messages in one; 1 where publishing together does not pay */
+static uint8_t buffer[FRAME] __attribute__((aligned(64)));
+
+static void prepare_one(struct rings *r, uint32_t len)
+{
+	uint32_t slot = MDBUS_SLOT_SIZE_MIN;
+
+	while (slot < INLINE_SLOT && slot < len + sizeof(struct mdbus_slot))
+		slot *= 2u;
+	if (slot < len + sizeof(struct mdbus_slot))
+		slot = MDBUS_SLOT_SIZE_MIN;
+	for (unsigned i = 0; i < 2; i++)
+		r->bed[i] = bed_make(DEPTH, slot, false, (uint64_t)DEPTH * FRAME);
+	r->bed[0].hdr->single_line = r->bed[1].hdr->single_line = r == &rings[1];
+	r->progress = bed_shared(2 * sizeof(*r->progress));
+	r->progress[0].next = r->progress[1].next = FIRST;
+}
+
+static void drop_one(struct rings *r)
+{
+	bed_free(&r->bed[0]);
+	bed_free(&r->bed[1]);
+	munmap(r->progress, 2 * sizeof(*r->progress));
+}
+
+static void open_one(const struct rings *r, unsigned side)
+{
+	own = &r->bed[side];
+	to = &own->line[0];
+	from = &r->bed[side ^ 1u];
+	mine = &r->progress[side];
+	theirs = &r->progress[side ^ 1u];
+	sending = taking = FIRST;
+	noffer = 0;
+	packet = 1;
+	limit = FIRST + DEPTH / 2u;
+	for (unsigned i = 0; i < 2; i++) {
+		peer_touch(r->bed[i].hdr, r->bed[i].hdr->segment.size);
+		peer_touch(r->bed[i].arena[0], r->bed[i].arena_size);
+	}
+}
+
+static inline uint64_t frame_of(uint32_t len)
+{
+	/* as a line does it: frames of inline messages are back at once and stay in the cache */
+	return len <= to->inline_max ? sending % 8u * FRAME : sending % DEPTH * FRAME;
+}
+
+static inline uint8_t *claim(uint32_t len)
+{
+	if (sending >= limit) {
+		limit = mdbus_load_acquire(&theirs->next) + DEPTH / 2u;
+		if (sending >= limit)
+			return NULL;
+	}
+	if (packet == 1 && sending % MDBUS_OWN_BATCH == 0)
+		mdbus_ring_own(to, sending, MDBUS_OWN_BATCH);
+	return own->arena[0] + frame_of(len);
+}
+
+static inline void publish_packet(void)
+{
+	mdbus_ring_publish_batch(to, 1, offers, noffer, 0, 0);
+	noffer = 0;
+}
+
+static inline bool commit_any(uint8_t *at, uint32_t len)
+{
+	uint64_t off = (uint64_t)(at - own->arena[0]), pos = sending++;
+
+	if (packet == 1) {
+		mdbus_ring_publish(to, pos, 1, at, off, len, 0, 0);
+		return true;
+	}
+	offers[noffer++] = (struct mdbus_offer){ .pos = pos, .bytes = at, .off = off, .len = len };
+	if (noffer == packet)
+		publish_packet();
+	return true;
+}
+
+static inline bool commit_single(uint8_t *at, uint32_t len)
+{
+	mdbus_ring_publish_single(to, sending, 1, at, (uint64_t)(at - own->arena[0]), len, 0, 0);
+	sending++;
+	return true;
+}
+
+static inline const uint8_t *take(uint32_t len)
+{
+	(void)len;
+	if (!bench_take(from, taking, buffer))
+		return NULL;
+	if (++taking % 64u == 0)
+		mdbus_store_release(&mine->next, taking);
+	return buffer;
+}
+
+static inline void rest(unsigned run)
+{
+	for (unsigned i = run < BURST ? 1 : BACKOFF; i > 0; i--)
+		mdbus_pause();
+}
+
+static void flush(void)
+{
+	if (noffer > 0)
+		publish_packet();
+	mdbus_store_release(&mine->next, taking);
+}
+
+static void prepare_any(uint32_t len)
+{
+	prepare_one(&rings[0], len);
+}
+
+static void prepare_single(uint32_t len)
+{
+	prepare_one(&rings[1], len);
+}
+
+static void open_any(unsigned side, uint32_t len)
+{
+	(void)len;
+	open_one(&rings[0], side);
+}
+
+static void open_single(unsigned side, uint32_t len)
+{
+	(void)len;
+	open_one(&rings[1], side);
+}
+
+static void drop_any(void)
+{
+	drop_one(&rings[0]);
+}
+
+static void drop_single(void)
+{
+	drop_one(&rings[1]);
+}
+
+static const struct peer_ops any = { claim, commit_any, take, rest, NULL, flush };
+static const struct peer_ops single = { claim, commit_single, take, rest, NULL, flush };
+PEER_LOOPS(single)
+
+static void any_produce(uint32_t len, uint64_t base, uint64_t n)
+{
+	packet = mdbus_ring_batches(to) ? MDBUS_OWN_BATCH : 1;
+	peer_produce(&any, len, base, n);
+}
+
+static uint64_t any_consume(uint32_t len, uint64_t base, uint64_t n)
+{
+	return peer_consume(&any, len, base, n);
+}
+
+static uint64_t any_hop(unsigned side, uint32_t len, uint64_t base, uint64_t n, uint64_t pace, double *ticks)
+{
+	packet = 1;
+	return peer_hop(&any, side, len, base, n, pace, ticks);
+}
+
+const struct peer peer_mdbus = { .name = "mdbus, any line", .ours = true, .prepare = prepare_any, .open = open_any,
+	                         .drop = drop_any, PEER_RUNS(any) };
+const struct peer peer_mdbus_single = { .name = "mdbus, one line", .ours = true, .prepare = prepare_single,
+	                                .open = open_single, .drop = drop_single, PEER_RUNS(single) };
