@@ -92,7 +92,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 # What scripts/deps installs, make has to find: so these start make, or a script that does, once more.
-demo: ## show a bus at work and check it: [PCAP=file [LAYOUT=name]] [SECONDS=n] [LOSS=percent] [BACKEND=af_xdp|kernel]
+demo: ## show a bus at work and check it: [PCAP=file [LAYOUT=name]] [SECONDS=n] [LOSS=percent] [BACKEND=af_xdp|kernel|dpdk|mixed]
 	@scripts/deps --quiet
 	@+$(MAKE) --no-print-directory all
 	@+BUILD='$(BUILD)' scripts/demo $(foreach v,PCAP LAYOUT SECONDS LOSS BACKEND,$(call demo_option,$(v)))
@@ -111,6 +111,12 @@ bench: ## measure, with the machine's own floor and mdbus's peers beside it: [BE
 
 bench-plot: ## draw build/bench.json: build/bench_hop.png, build/bench_rate.png, and as SVG
 	@BUILD='$(BUILD)' tests/bench_plot
+
+# What the compiler was told decides how many instructions there are.
+$(B)/tests/prog_instructions.o: CPPFLAGS += -DINSTRUCTIONS_FLAGS='"$(strip $(OPT) $(filter -m% -f%,$(CFLAGS)))"'
+.PHONY: instructions-baseline
+instructions-baseline: all $(B)/tests/prog_instructions ## count the hot path's instructions anew, for t_instructions to compare with
+	MDBUS_BUILD='$(B)' tests/t_instructions.sh --baseline
 
 # The peers that bench_peers compares with, each where it is installed.
 peer_objects := $(patsubst %.c,$(B)/%.o,$(peer_src))
@@ -150,6 +156,13 @@ storm-cases: all ## seeded arbitration cases on real processes, against a naive 
 .PHONY: kill-every
 kill-every: $(B)/tests/unit_step ## kill each operation on shared memory after every instruction, and judge every death anew
 	STEP_ALL=1 $(B)/tests/unit_step
+
+# Segments that change while they are attached to and read, under the address sanitizer.
+smash_bin   := $(B)/variant-address,undefined/tests/unit_smash
+.PHONY: smash
+smash: ## change segments of a bus at random while it is used: [MUTATIONS=1000000]
+	@+$(MAKE) --no-print-directory -s BUILD='$(B)/variant-address,undefined' SAN=address,undefined OPT=-O1 '$(smash_bin)'
+	MDBUS_SMASH=$(or $(MUTATIONS),1000000) $(smash_bin)
 
 print-%: # the value of a variable, for scripts
 	@:$(info $($*))

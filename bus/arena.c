@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "arena.h"
+#include "shape.h"
 
 static bool carries(const struct mdbus_bus *bus, uint32_t channel, uint32_t line)
 {
@@ -30,7 +31,7 @@ uint64_t mdbus_arena_scan(const struct mdbus_bus *bus, uint32_t line, struct mdb
 	for (uint32_t c = 0; c < bus->dir->nchannel; c++) {
 		if (!carries(bus, c, line))
 			continue;
-		struct mdbus_ring r = mdbus_ring_view(mdbus_bus_ring(bus, c), line);
+		struct mdbus_ring r = mdbus_shape_ring_view(bus, c, line);
 		uint64_t newest = newest_pos(&r);
 
 		for (uint64_t i = 1; i <= r.mask + 1u && newest != 0; i++) {
@@ -72,7 +73,7 @@ uint64_t mdbus_line_reclaim(const struct mdbus_bus *bus, uint32_t line)
 	for (uint32_t c = 0; c < bus->dir->nchannel; c++) {
 		if (!carries(bus, c, line))
 			continue;
-		struct mdbus_ring r = mdbus_ring_view(mdbus_bus_ring(bus, c), MDBUS_LINES_MAX);
+		struct mdbus_ring r = mdbus_shape_ring_view(bus, c, MDBUS_LINES_MAX);
 
 		for (uint64_t i = 0; i <= r.mask; i++)
 			n += unmark(mdbus_ring_slot(&r, i), line);

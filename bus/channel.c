@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "shape.h"
+
 #define POS_MASK  ((UINT64_C(1) << 48) - 1u)
 #define STRANDED_MAX 256u /* messages in a row that came too late before a line looks for its place again */
 
@@ -10,7 +12,7 @@ int mdbus_channel_init(struct mdbus_channel *c, const struct mdbus_bus *bus, uin
                        struct mdbus_holds *holds)
 {
 	*c = (struct mdbus_channel){
-		.ring = mdbus_ring_view(mdbus_bus_ring(bus, index), line),
+		.ring = mdbus_shape_ring_view(bus, index, line),
 		.bus = bus,
 		.index = index,
 		.line = line,
@@ -32,7 +34,7 @@ int mdbus_channel_init(struct mdbus_channel *c, const struct mdbus_bus *bus, uin
 	if (!c->desc.ordered) {
 		if (bus->keys[index].base == NULL)
 			return -EINVAL;
-		c->keys = mdbus_keys_view(bus->keys[index].base);
+		c->keys = mdbus_shape_keys_view(bus, index);
 	}
 	return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gap.h"
+#include "shape.h"
 
 #define DECLARE_MAX 1024u
 #define POS_MASK    ((UINT64_C(1) << 48) - 1u)
@@ -56,7 +57,7 @@ void mdbus_resolver_init(struct mdbus_resolver *v, const struct mdbus_bus *bus, 
 		.channel = channel,
 		.line_mask = d->line_mask & ~recovery,
 		.recovery_mask = recovery,
-		.ring = mdbus_ring_view(mdbus_bus_ring(bus, channel), line),
+		.ring = mdbus_shape_ring_view(bus, channel, line),
 		.reorder_window = d->reorder_window,
 		.timeout_ns = d->gap_timeout_ns,
 	};

@@ -80,11 +80,30 @@ bool mdbus_gen_account(const struct mdbus_ring_hdr *r, struct mdbus_gen *g)
 	return true;
 }
 
+/* The highest number in the table, whose entries keep 16 bits of it. */
+static uint64_t highest(const struct mdbus_ring_hdr *r)
+{
+	uint64_t gen = 0;
+
+	for (uint32_t i = 0; i < MDBUS_GENERATIONS; i++) {
+		uint64_t lo = mdbus_load_acquire(&r->generation[i].open.lo);
+
+		if (tag_gen(lo) > gen && tag_gen(lo) % MDBUS_GENERATIONS == i)
+			gen = tag_gen(lo);
+	}
+	return gen;
+}
+
 uint64_t mdbus_gen_newest(const struct mdbus_ring_hdr *r)
 {
 	uint64_t gen = mdbus_load_acquire(&r->gen);
 	struct mdbus_gen g;
 
+#ifndef MDBUS_MUTANT_generation_hint_believed
+	/* the entry is set before the hint: a hint to nothing was damaged */
+	if (gen >> 48 != 0 || (gen != 0 && !mdbus_gen_get(r, gen, &g)))
+		gen = highest(r);
+#endif
 	/* the hint may lag behind an opener that was killed; the table cannot hold more than its size beyond it */
 	for (uint32_t i = 0; i < MDBUS_GENERATIONS && mdbus_gen_get(r, gen + 1, &g); i++)
 		gen++;

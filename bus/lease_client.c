@@ -232,30 +232,17 @@ static int take(struct mdbus_bus *bus, const struct mdbus_lease_fd *s, int fd)
 	return 0;
 }
 
-/* All there, all of one bus, and each of the shape that the bus directory says. */
+/* All there and of one bus, what was asked for included. */
 static int check_together(struct mdbus_bus *bus, const char *name)
 {
 	const struct mdbus_bus_hdr *d = bus->dir;
 
 	if (!d || strcmp(d->segment.bus, name) != 0)
 		return fail(bus, -EPROTO, "mdbusd did not send the directory of bus %s", name);
-	for (uint32_t i = 0; i < d->nchannel; i++) {
-		const struct mdbus_ring_hdr *r = bus->ring[i].base;
-		const struct mdbus_channel_desc *c = &d->channel[i];
+	int rc = mdbus_segment_check_bus(bus, bus->error, sizeof(bus->error));
 
-		if (!r || strcmp(r->segment.bus, name) != 0 || r->depth != c->depth || r->slot_size != c->slot_size ||
-		    r->timed != c->timed)
-			return fail(bus, -EBADMSG, "ring %u of bus %s is missing or not as the bus directory says", i, name);
-		if (bus->role == MDBUS_LEASE_LINE && !c->ordered && !bus->keys[i].base)
-			return fail(bus, -EPROTO, "key window %u of bus %s is missing", i, name);
-	}
-	for (uint32_t i = 0; i < d->nline; i++) {
-		const struct mdbus_arena_hdr *a = bus->arena[i].base;
-
-		if (!a || strcmp(a->segment.bus, name) != 0 || a->line != i || a->nchannel != d->nchannel ||
-		    a->nframes != d->line[i].frames || a->frame_size != d->line[i].frame_size)
-			return fail(bus, -EBADMSG, "arena %u of bus %s is missing or not as the bus directory says", i, name);
-	}
+	if (rc < 0)
+		return rc;
 	bool own = bus->role == MDBUS_LEASE_LINE ? bus->index < d->nline
 	                                         : bus->index < d->nseat && bus->seat[bus->index].base;
 

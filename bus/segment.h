@@ -17,7 +17,7 @@
 #ifndef MDBUS_SEGMENT_H
 #define MDBUS_SEGMENT_H
 
-#include <mdbus/abi.h>
+#include <mdbus/lease.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -89,6 +89,12 @@ int mdbus_segment_attach_path(const char *path, uint32_t kind, bool writable, st
  * the memory afterwards: take copies of what must stay in bounds.  0, -EPROTO, -EPROTONOSUPPORT or -EBADMSG.
  */
 int mdbus_segment_check(const void *base, size_t size, uint32_t kind, char *err, size_t errlen);
+
+/*
+ * Are the mapped rings, key windows (of a line) and arenas of a bus all there, each large enough for the shape that its
+ * directory says, and do they say the same?  0, or -EBADMSG and a reason.
+ */
+int mdbus_segment_check_bus(const struct mdbus_bus *bus, char *err, size_t errlen);
 
 /* Unmap and close. Harmless on a zeroed mapping whose fd is -1. */
 void mdbus_segment_unmap(struct mdbus_mapping *map);

@@ -11,6 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 #include "segment.h"
+#include "shape.h"
+
+#define DEPTH_MAX (UINT64_C(1) << 40) /* so that no size of a table overflows */
 
 struct checked {
 	const uint8_t *base;
@@ -66,11 +69,14 @@ static int check_channel(const struct checked *c, const struct mdbus_channel_des
 
 	if (!terminated(ch->name, sizeof(ch->name)))
 		return refuse(c, -EBADMSG, "channel %u: a name without an end", i);
-	if (!power_of_two(depth) || !power_of_two(slot) || slot < MDBUS_SLOT_SIZE_MIN || slot > MDBUS_SLOT_SIZE_MAX)
+	if (!power_of_two(depth) || depth > DEPTH_MAX || !power_of_two(slot) || slot < MDBUS_SLOT_SIZE_MIN ||
+	    slot > MDBUS_SLOT_SIZE_MAX)
 		return refuse(c, -EBADMSG, "channel %u: depth %llu, slot size %u", i, (unsigned long long)depth, slot);
 	if (window > depth / 2u)
 		return refuse(c, -EBADMSG, "channel %u: window %llu of depth %llu", i, (unsigned long long)window,
 		              (unsigned long long)depth);
+	if (mdbus_load_relaxed(&ch->key_window) > DEPTH_MAX)
+		return refuse(c, -EBADMSG, "channel %u: window of %llu keys", i, (unsigned long long)ch->key_window);
 	if (mdbus_load_relaxed(&ch->line_mask) >> nline != 0)
 		return refuse(c, -EBADMSG, "channel %u: line mask 0x%x, but %u lines", i, ch->line_mask, nline);
 	for (uint32_t l = 0; l < MDBUS_LINES_MAX; l++) {
@@ -216,4 +222,44 @@ int mdbus_segment_check(const void *base, size_t size, uint32_t kind, char *err,
 	default:
 		return refuse(&c, -EPROTO, "no such kind of segment: %u", kind);
 	}
+}
+
+static bool ring_fits(const struct mdbus_bus *bus, uint32_t i, const struct mdbus_channel_desc *d)
+{
+	const struct mdbus_region *r = &bus->ring[i];
+	const struct mdbus_ring_hdr *h = r->base;
+
+	return h && r->size >= mdbus_shape_ring_size(d) && strncmp(h->segment.bus, bus->dir->segment.bus, MDBUS_NAME_MAX) == 0 &&
+	       h->depth == d->depth && h->slot_size == d->slot_size && h->timed == d->timed;
+}
+
+static bool arena_fits(const struct mdbus_bus *bus, uint32_t i)
+{
+	const struct mdbus_line_desc *d = &bus->dir->line[i];
+	const struct mdbus_region *r = &bus->arena[i];
+	const struct mdbus_arena_hdr *h = r->base;
+
+	return h && r->size >= mdbus_shape_arena_size(d, bus->dir->nchannel) &&
+	       strncmp(h->segment.bus, bus->dir->segment.bus, MDBUS_NAME_MAX) == 0 && h->line == i &&
+	       h->nchannel == bus->dir->nchannel && h->nframes == d->frames && h->frame_size == d->frame_size;
+}
+
+int mdbus_segment_check_bus(const struct mdbus_bus *bus, char *err, size_t errlen)
+{
+	const struct mdbus_bus_hdr *d = bus->dir;
+	const struct checked c = { (const void *)d, bus->dir_region.size, err, errlen };
+	const char *name = d->segment.bus;
+
+	for (uint32_t i = 0; i < d->nchannel; i++) {
+		if (!ring_fits(bus, i, &d->channel[i]))
+			return refuse(&c, -EBADMSG, "ring %u of bus %s is missing or not as the bus directory says", i, name);
+		if (bus->role == MDBUS_LEASE_LINE && !d->channel[i].ordered &&
+		    (!bus->keys[i].base || bus->keys[i].size < mdbus_shape_keys_size(&d->channel[i])))
+			return refuse(&c, -EBADMSG, "key window %u of bus %s is missing or too small", i, name);
+	}
+	for (uint32_t i = 0; i < d->nline; i++) {
+		if (!arena_fits(bus, i))
+			return refuse(&c, -EBADMSG, "arena %u of bus %s is missing or not as the bus directory says", i, name);
+	}
+	return 0;
 }

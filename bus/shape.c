@@ -38,6 +38,22 @@ void mdbus_shape_ring_init(struct mdbus_ring_hdr *r, const struct mdbus_channel_
 	r->slots_off = slots_off();
 }
 
+struct mdbus_ring mdbus_shape_ring_view(const struct mdbus_bus *bus, uint32_t channel, uint32_t line)
+{
+	struct mdbus_ring_hdr *hdr = mdbus_bus_ring(bus, channel);
+	struct mdbus_ring_hdr shape;
+
+#ifdef MDBUS_MUTANT_ring_header_believed
+	return mdbus_ring_view(hdr, line);
+#endif
+	mdbus_shape_ring_init(&shape, &bus->dir->channel[channel]);
+	struct mdbus_ring r = mdbus_ring_view(&shape, line);
+
+	r.slots = (uint8_t *)hdr + shape.slots_off;
+	r.hdr = hdr;
+	return r;
+}
+
 static uint64_t channels_off(void)
 {
 	return aligned(sizeof(struct mdbus_arena_hdr), MDBUS_CACHE_LINE);
@@ -83,4 +99,15 @@ void mdbus_shape_keys_init(struct mdbus_keys_hdr *k, const struct mdbus_channel_
 	k->nbuckets = mdbus_keys_buckets(c->key_window);
 	k->age_ns = c->key_age_ns;
 	k->buckets_off = buckets_off();
+}
+
+struct mdbus_keys mdbus_shape_keys_view(const struct mdbus_bus *bus, uint32_t channel)
+{
+	struct mdbus_keys_hdr shape;
+
+	mdbus_shape_keys_init(&shape, &bus->dir->channel[channel]);
+	struct mdbus_keys k = mdbus_keys_view(&shape);
+
+	k.entries = (struct mdbus_pair *)(void *)((uint8_t *)bus->keys[channel].base + shape.buckets_off);
+	return k;
 }

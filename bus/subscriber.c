@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "generation.h"
+#include "shape.h"
 #include "subscriber.h"
 
 #define BURST          64u                      /* records of one channel before the next one has its turn */
@@ -459,7 +460,7 @@ static struct mdbus_sub *set_up(struct mdbus_sub *s, const struct mdbus_sub_opti
 
 		if (o->channel && strncmp(o->channel, s->bus.dir->channel[c].name, MDBUS_NAME_MAX) != 0)
 			continue;
-		*d = (struct reader){ .ring = mdbus_ring_view(mdbus_bus_ring(&s->bus, c), MDBUS_LINES_MAX), .channel = c };
+		*d = (struct reader){ .ring = mdbus_shape_ring_view(&s->bus, c, MDBUS_LINES_MAX), .channel = c };
 		if (o->unordered) {
 			d->ahead = calloc((d->ring.mask + 64u) / 64u, sizeof(*d->ahead));
 			if (d->ahead == NULL)

@@ -132,22 +132,8 @@ static int map_all(struct mdbus_served *b, char *err, size_t errlen)
 		if (rc < 0)
 			snprintf(err, errlen, "%s/seat.%u: %s", b->dir, i, strerror(-rc));
 	}
-	for (uint32_t i = 0; i < h->nchannel && rc == 0; i++) {
-		const struct mdbus_ring_hdr *r = b->map.ring[i].base;
-
-		if (r->depth != h->channel[i].depth || r->slot_size != h->channel[i].slot_size) {
-			snprintf(err, errlen, "%s/ring.%u: not of the shape that the bus directory says", b->dir, i);
-			rc = -EBADMSG;
-		}
-	}
-	for (uint32_t i = 0; i < h->nline && rc == 0; i++) {
-		const struct mdbus_arena_hdr *a = b->map.arena[i].base;
-
-		if (a->nchannel != h->nchannel || a->line != i) {
-			snprintf(err, errlen, "%s/arena.%u: not of the shape that the bus directory says", b->dir, i);
-			rc = -EBADMSG;
-		}
-	}
+	if (rc == 0)
+		rc = mdbus_segment_check_bus(&b->map, err, errlen);
 	return rc;
 }
 
