@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * dpdk_files.h - what DPDK leaves in the file system, and its removal.
+ * dpdk_files.h - what DPDK takes of the host besides a line's arena: files, and memory.
  *
  * A DPDK line's EAL gets the run directory for a place of its own, RUN/dpdk/PREFIX, so nothing of it lies in /var/run/dpdk
  * and two run directories never meet.  It keeps no state there (it is told to share none), and its hugepages have no names,
@@ -14,6 +14,12 @@
 #include <stddef.h>
 
 #define MDBUS_DPDK_PREFIX_MAX (2u * MDBUS_NAME_MAX + 8u)
+
+/* Memory that a line's EAL needs for descriptors and the heads of its buffers; from hugepages if so many are free. */
+static inline uint64_t mdbus_dpdk_own_bytes(uint32_t frames)
+{
+	return (UINT64_C(32) << 20) + frames * UINT64_C(512);
+}
 
 /* "mdbus-BUS-LINE": the EAL's --file-prefix. Returns buf. */
 const char *mdbus_dpdk_prefix(char *buf, size_t len, const char *bus, const char *line);

@@ -11,6 +11,7 @@
  * The EAL may be started once a process and prints what it likes.  Here its words are kept, and told when something fails.
  */
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -24,9 +25,7 @@
 #include "../bus/segment.h"
 #include "backend_dpdk.h"
 
-#define OWN_MIB   64u /* descriptors, the environment's own */
-#define HEAD      512u /* bytes of a buffer's head, rounded up generously */
-#define ARGS_MAX  16
+#define ARGS_MAX 16
 
 /* ---- what DPDK says ---------------------------------------------------------------------------------------- */
 
@@ -145,6 +144,19 @@ static bool can_have_huge(const struct mdbus_arena_hdr *arena, uint32_t mib)
 	return free_pages("2048") * 2 >= mib || free_pages("1048576") * 1024 >= mib;
 }
 
+/* Without one a card is given physical addresses, if anything; the EAL knows what its driver needs. */
+static bool has_iommu(void)
+{
+	DIR *at = opendir("/sys/kernel/iommu_groups");
+	int n = 0;
+
+	while (at && readdir(at))
+		n++;
+	if (at)
+		closedir(at);
+	return n > 2;
+}
+
 struct arguments {
 	int n;
 	char *arg[ARGS_MAX + 1];
@@ -160,7 +172,7 @@ static void add(struct arguments *a, const char *text)
 
 static void choose_arguments(struct mdbus_dpdk *x, struct arguments *a, const char *prefix)
 {
-	uint32_t mib = OWN_MIB + (uint32_t)((uint64_t)x->nframes * HEAD >> 20);
+	uint32_t mib = (uint32_t)(mdbus_dpdk_own_bytes(x->nframes) >> 20);
 
 	x->huge = can_have_huge(x->arena, mib);
 	choose_cores(x->line, a->cores, sizeof(a->cores));
@@ -170,7 +182,8 @@ static void choose_arguments(struct mdbus_dpdk *x, struct arguments *a, const ch
 	add(a, "mdbus-ingest");
 	add(a, a->cores);
 	add(a, a->prefix);
-	add(a, "--iova-mode=va");
+	if (!mdbus_dpdk_is_pci(x->line->interface) || has_iommu())
+		add(a, "--iova-mode=va");
 	add(a, "--no-telemetry");
 	add(a, "--mbuf-pool-ops-name=ring_sp_sc");
 	add(a, mdbus_dpdk_is_pci(x->line->interface) ? a->device : "--no-pci");

@@ -2,8 +2,8 @@
  *
  * backend_dpdk_pool.c - the arena's frames as DPDK's packet buffers.
  *
- * The frames region of the arena is registered with DPDK as external memory, its addresses being what the device is given
- * (IOVA as VA), and each buffer of the pool is pinned to one frame for good: what a port receives lies in the arena, behind
+ * The frames region of the arena is registered with DPDK as external memory.  A device behind an IOMMU, and every virtual one,
+ * uses our addresses (IOVA as VA); one without, as in most virtual machines, physical ones, which only hugepages keep.  Each buffer of the pool is pinned to one frame for good: what a port receives lies in the arena, behind
  * 128 bytes of headroom in which a frame's meta data (MDBUS_FRAME_META) lives, and is published as it is.
  *
  * Who has a frame is decided by the line, not by DPDK's pool: all buffers are taken out of the pool once it is made, and
@@ -14,8 +14,10 @@
 #include <errno.h>
 #include <rte_bus.h>
 #include <rte_dev.h>
+#include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_malloc.h>
+#include <rte_memory.h>
 #include <rte_mempool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,10 +44,27 @@ static void find_region(struct mdbus_dpdk *x)
 	x->region_page = (uint32_t)page;
 }
 
+/* What a device calls the memory at p, as far as its page goes. */
+static rte_iova_t device_address(const void *p)
+{
+	return rte_eal_iova_mode() == RTE_IOVA_PA ? rte_mem_virt2phy(p) : (rte_iova_t)(uintptr_t)p;
+}
+
+/* Physical addresses of pages that the kernel may move would be another's memory one day. */
+static int check_pages(const struct mdbus_dpdk *x, struct mdbus_backend_env *env)
+{
+	if (rte_eal_iova_mode() != RTE_IOVA_PA ||
+	    (x->region_page > 4096u && device_address(x->frames) != (rte_iova_t)RTE_BAD_IOVA))
+		return 0;
+	snprintf(env->error, sizeof(env->error), "%s is not behind an IOMMU, so the line's memory must be on hugepages, and this "
+	         "process privileged: set hugepages = \"2M\", see mdbusctl status", x->line->interface);
+	return -EOPNOTSUPP;
+}
+
 /* A device behind an IOMMU must be told of memory that is not DPDK's. */
 static int map_device(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
 {
-	if (strcmp(rte_bus_name(rte_dev_bus(x->info.device)), "pci") != 0)
+	if (strcmp(rte_bus_name(rte_dev_bus(x->info.device)), "pci") != 0 || rte_eal_iova_mode() == RTE_IOVA_PA)
 		return 0;
 	if (rte_dev_dma_map(x->info.device, x->region, (uint64_t)(uintptr_t)x->region, x->region_len) != 0) {
 		int rc = -rte_errno;
@@ -64,6 +83,9 @@ static int register_region(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
 	int rc = 0;
 
 	find_region(x);
+	rc = check_pages(x, env);
+	if (rc)
+		return rc;
 	n = (uint32_t)(x->region_len / x->region_page);
 
 	rte_iova_t *address = calloc(n, sizeof(*address));
@@ -71,7 +93,7 @@ static int register_region(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
 	if (address == NULL)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < n; i++)
-		address[i] = (rte_iova_t)(uintptr_t)x->region + (uint64_t)i * x->region_page;
+		address[i] = device_address((uint8_t *)x->region + (size_t)i * x->region_page);
 	if (rte_extmem_register(x->region, x->region_len, address, n, x->region_page) != 0) {
 		rc = -rte_errno;
 		snprintf(env->error, sizeof(env->error), "DPDK does not take the line's memory: %s%s", strerror(-rc),
@@ -105,21 +127,38 @@ static int take_all(struct mdbus_dpdk *x)
 	return rc;
 }
 
+/* The frames page by page, none of which reaches into the next one: pages of a device's memory need not be in order. */
+static struct rte_pktmbuf_extmem *list_pages(const struct mdbus_dpdk *x, uint32_t *n)
+{
+	uint8_t *at = x->frames, *end = at + ((size_t)x->nframes << x->frame_shift);
+	struct rte_pktmbuf_extmem *list = calloc(x->region_len / x->region_page, sizeof(*list));
+
+	for (*n = 0; list && at < end; ++*n) {
+		size_t len = x->region_page - ((uintptr_t)at & (x->region_page - 1));
+
+		len = len < (size_t)(end - at) ? len : (size_t)(end - at);
+		list[*n] = (struct rte_pktmbuf_extmem){
+			.buf_ptr = at, .buf_iova = device_address(at), .buf_len = len, .elt_size = (uint16_t)(1u << x->frame_shift),
+		};
+		at += len;
+	}
+	return list;
+}
+
 int mdbus_dpdk_pool_open(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
 {
-	const struct rte_pktmbuf_extmem frames = {
-		.buf_ptr = x->frames,
-		.buf_iova = (rte_iova_t)(uintptr_t)x->frames,
-		.buf_len = (size_t)x->nframes << x->frame_shift,
-		.elt_size = (uint16_t)(1u << x->frame_shift),
-	};
+	struct rte_pktmbuf_extmem *pages;
+	uint32_t n;
 	int rc = register_region(x, env);
 
 	if (rc)
 		return rc;
-	x->mempool = rte_pktmbuf_pool_create_extbuf("frames", x->nframes, CACHE, 0, frames.elt_size,
-	                                            (int)rte_socket_id(), &frames, 1);
+	pages = list_pages(x, &n);
+	if (pages == NULL)
+		return -ENOMEM;
+	x->mempool = rte_pktmbuf_pool_create_extbuf("frames", x->nframes, CACHE, 0, pages->elt_size, (int)rte_socket_id(), pages, n);
 	rc = x->mempool ? take_all(x) : -rte_errno;
+	free(pages);
 	if (rc)
 		snprintf(env->error, sizeof(env->error), "no DPDK pool of %u frames: %s%s", x->nframes, strerror(-rc),
 		         mdbus_dpdk_eal_said());

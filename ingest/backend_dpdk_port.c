@@ -87,10 +87,8 @@ int mdbus_dpdk_port_configure(struct mdbus_dpdk *x, struct mdbus_backend_env *en
 {
 	struct rte_eth_conf conf = { .rxmode.mtu = choose_mtu(x) };
 	uint16_t ntx = x->info.max_tx_queues > 0; /* nothing is sent, but there are drivers that must have one */
-	int rc = check_kernel_interface(x, env);
+	int rc;
 
-	if (rc)
-		return rc;
 	use_wire_time(x);
 	if (x->wire_time)
 		conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_TIMESTAMP;
@@ -138,7 +136,7 @@ int mdbus_dpdk_port_start(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
 		measure_clock(x);
 	x->started = rc == 0;
 	x->link = RTE_ETH_LINK_UP; /* only if it is not is there something to say */
-	return rc;
+	return rc ? rc : check_kernel_interface(x, env); /* which the driver may have made, or set up, only now */
 }
 
 void mdbus_dpdk_port_link(struct mdbus_dpdk *x)

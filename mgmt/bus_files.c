@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#include "../bus/dpdk_files.h"
 #include "../bus/segment.h"
 #include "../bus/shape.h"
 #include "daemon.h"
@@ -46,11 +47,14 @@ static int interface_mtu(const char *name)
 
 static int interface_node(const char *name)
 {
-	char path[128], text[32];
+	char path[192], text[32];
 	const char *at = text;
 	uint64_t node;
 
-	snprintf(path, sizeof(path), "/sys/class/net/%s/device/numa_node", name);
+	if (strchr(name, ':')) /* a DPDK line's card */
+		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%.*s/numa_node", (int)strcspn(name, ","), name);
+	else
+		snprintf(path, sizeof(path), "/sys/class/net/%s/device/numa_node", name);
 	/* the kernel says -1 where it does not know, which is no number here */
 	if (name[0] == '\0' || !mdbus_text_read(path, text, sizeof(text)) || !mdbus_text_number(&at, &node))
 		return -1;
@@ -246,8 +250,11 @@ void mdbus_bus_files_need(const struct mdbus_daemon *d, const struct mdbus_confi
 	struct making m = { .config = config };
 
 	resolve(&m);
-	for (uint32_t i = 0; i < config->nline; i++)
+	for (uint32_t i = 0; i < config->nline; i++) {
 		add_need(d, mdbus_shape_arena_size(&m.line[i], config->nchannel), need);
+		if (strcmp(m.line[i].backend, "dpdk") == 0 && use_huge(d, 0))
+			need[0] += mdbus_dpdk_own_bytes(m.line[i].frames);
+	}
 	for (uint32_t i = 0; i < config->nchannel; i++) {
 		add_need(d, mdbus_shape_ring_size(&config->channel[i]), need);
 		if (!config->channel[i].ordered)

@@ -44,6 +44,13 @@ if [ -e "$capture" ]; then
 	demo "both lines from one capture" --pcap "$MDBUS_CORPUS/cme_mdp3_xilinx/XILINX_cme_input_arb_AB.pcap"
 fi
 
+if [ "$(id -u)" = 0 ] && [ -e "$MDBUS_BUILD/lib/mdbus/dpdk.so" ]; then
+	for backend in dpdk mixed; do
+		MDBUS_CORPUS=/nonexistent demo "made-up feed, $backend" --backend $backend
+		grep -q 'line B receives by dpdk af_packet' "$T/out" || fail "line B is not on DPDK: $(cat "$T/out")"
+	done
+fi
+
 refused "a capture without a layout" "LAYOUT=name" "$MDBUS_TOP/scripts/demo" --pcap "$MDBUS_TOP/LICENSE"
 refused "no capture" "there is no /none" "$MDBUS_TOP/scripts/demo" --pcap /none
 refused "a loss in words" "a percentage" "$MDBUS_TOP/scripts/demo" --loss some
