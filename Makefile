@@ -71,7 +71,7 @@ programs    := $(foreach m,$(mains),$(B)/bin/$(call progname,$(m)))
 # The dpdk backend is loaded by lines that ask for it: with all that it needs, as position independent code.
 DPDK_CPPFLAGS := -DALLOW_EXPERIMENTAL_API $(patsubst -I%,-isystem%,$(shell $(PKG_CONFIG) --cflags libdpdk 2>/dev/null))
 dpdk_objects := $(patsubst %.c,$(B)/pic/%.o,$(dpdk_src) ingest/join.c bus/dpdk_files.c)
-modules     := $(if $(HAVE_DPDK),$(B)/lib/mdbus/dpdk.so)
+modules     := $(if $(HAVE_DPDK),$(if $(dpdk_src),$(B)/lib/mdbus/dpdk.so))
 
 unit_src    := $(wildcard tests/unit_*.c tests/race_*.c tests/prog_*.c)
 bench_src   := $(wildcard tests/bench_*.c)

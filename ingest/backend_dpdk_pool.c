@@ -2,9 +2,10 @@
  *
  * backend_dpdk_pool.c - the arena's frames as DPDK's packet buffers.
  *
- * The frames region of the arena is registered with DPDK as external memory.  A device behind an IOMMU, and every virtual one,
- * uses our addresses (IOVA as VA); one without, as in most virtual machines, physical ones, which only hugepages keep.  Each buffer of the pool is pinned to one frame for good: what a port receives lies in the arena, behind
- * 128 bytes of headroom in which a frame's meta data (MDBUS_FRAME_META) lives, and is published as it is.
+ * The frames region of the arena is registered with DPDK as external memory.  A device behind an IOMMU, and every virtual
+ * one, uses our addresses (IOVA as VA); one without, as in most virtual machines, physical ones, which only hugepages keep.
+ * Each buffer of the pool is pinned to one frame for good: what a port receives lies in the arena, behind 128 bytes of
+ * headroom in which a frame's meta data (MDBUS_FRAME_META) lives, and is published as it is.
  *
  * Who has a frame is decided by the line, not by DPDK's pool: all buffers are taken out of the pool once it is made, and
  * only those of free frames are ever put back, one by one, as the line lends them.  So a frame that the rings still refer
