@@ -79,7 +79,7 @@ peer_src    := $(wildcard tests/peer_*.c)
 test_lib    := $(filter-out $(unit_src) $(bench_src) $(peer_src) $(wildcard tests/fuzz_*.c),$(wildcard tests/*.c))
 test_bins   := $(patsubst tests/%.c,$(B)/tests/%,$(unit_src))
 prog_bins   := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/prog_*.c))
-bench_bins  := $(patsubst tests/%.c,$(B)/tests/%,$(bench_src))
+bench_bins  := $(patsubst tests/%.c,$(B)/tests/%,$(bench_src)) $(B)/tests/prog_deaths
 
 .PHONY: all help deps-check tests progs objects demo check bench bench-plot lint install clean
 all: deps-check $(programs) $(modules) ## the programs, in build/bin
@@ -163,6 +163,14 @@ smash_bin   := $(B)/variant-address,undefined/tests/unit_smash
 smash: ## change segments of a bus at random while it is used: [MUTATIONS=1000000]
 	@+$(MAKE) --no-print-directory -s BUILD='$(B)/variant-address,undefined' SAN=address,undefined OPT=-O1 '$(smash_bin)'
 	MDBUS_SMASH=$(or $(MUTATIONS),1000000) $(smash_bin)
+
+.PHONY: restarts
+restarts: all ## kill and restart mdbusd under load: [RESTARTS=1000]
+	MDBUS_BUILD=$(abspath $(B)) MDBUS_RESTARTS=$(or $(RESTARTS),1000) tests/t_restarts.sh
+
+.PHONY: deaths
+deaths: all $(B)/tests/prog_deaths ## time from a line's death to its resources back: [DEATHS=1000]
+	MDBUS_BIN=$(abspath $(B)/bin) $(B)/tests/prog_deaths $(or $(DEATHS),1000)
 
 print-%: # the value of a variable, for scripts
 	@:$(info $($*))

@@ -111,6 +111,11 @@ static void adopt_one(struct mdbus_daemon *d, struct mdbus_holder *h)
 	}
 	int fd = l->state == MDBUS_LEASE_HELD ? mdbus_process_open((pid_t)l->pid, l->start) : -ESRCH;
 
+#ifdef MDBUS_MUTANT_adopt_nobody
+	if (fd >= 0)
+		close(fd);
+	fd = -ESRCH;
+#endif
 	if (fd < 0) {
 		mdbus_reclaim(d, h, l->state == MDBUS_LEASE_HELD ? "its process ended while mdbusd was away" :
 		                                                   "mdbusd ended while taking it back");
