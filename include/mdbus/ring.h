@@ -282,6 +282,9 @@ static inline enum mdbus_publish mdbus_ring_publish_ref(const struct mdbus_ring 
 		to.lo = mdbus_stamp_make(pos, gen, MDBUS_KIND_REF, low);
 		MDBUS_HOOK("publish.before");
 	} while (!mdbus_cas_pair(&slot->head, &have, to));
+#ifdef MDBUS_MUTANT_slow_publish
+	__asm__ __volatile__("nop; nop; nop; nop; nop");
+#endif
 	MDBUS_HOOK("publish.after");
 	*stamp = to.lo;
 	return MDBUS_PUBLISH_REF;
