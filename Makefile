@@ -235,6 +235,16 @@ $(B)/tests/%: $(B)/tests/%.o $(call objects,$(test_lib)) $(libs)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LDLIBS)
 
+# The slot protocol once more, with every access to shared memory a step that others may come between.
+steps_src   := tests/unit_interleave.c tests/interleave.c bus/arena.c bus/holds.c bus/shape.c bus/key.c
+steps_objects := $(patsubst %.c,$(B)/steps/%.o,$(steps_src))
+$(B)/steps/%.o: %.c $(B)/how
+	@mkdir -p $(@D)
+	$(CC) -include tests/interleave_steps.h -DMDBUS_HOOKS=1 $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+$(B)/tests/unit_interleave: $(steps_objects)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^
+
 # One BPF source, compiled and wrapped into a C skeleton at build time.
 ifeq ($(HAVE_XDP),y)
 BPF_ARCH    := $(patsubst x86_64,x86,$(patsubst aarch64,arm64,$(shell uname -m)))

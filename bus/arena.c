@@ -41,7 +41,8 @@ uint64_t mdbus_arena_scan(const struct mdbus_bus *bus, uint32_t line, struct mdb
 
 			if (mdbus_stamp_kind(stamp) != MDBUS_KIND_REF || mdbus_ref_line(ref) != line)
 				continue;
-			if (off < h->frames_off || mdbus_holds_frame(h, off) >= h->nframes || mdbus_holds_full(h))
+			/* as many as the process before could hold: no room is kept for a batch */
+			if (off < h->frames_off || mdbus_holds_frame(h, off) >= h->nframes || h->head - h->tail > h->mask)
 				continue;
 			mdbus_holds_add(h, c, mdbus_stamp_pos(stamp), mdbus_stamp_gen(stamp), off);
 			found++;
@@ -55,6 +56,9 @@ static bool unmark(struct mdbus_slot *slot, uint32_t line)
 {
 	struct mdbus_pair have = { mdbus_load_acquire(&slot->head.lo), mdbus_load_relaxed(&slot->head.hi) };
 
+#ifdef MDBUS_MUTANT_reclaim_forgets
+	return false;
+#endif
 	while (have.lo & (MDBUS_STAMP_WRITING | MDBUS_STAMP_TAINTED) && mdbus_stamp_line(have.lo) == line) {
 		struct mdbus_pair to = have;
 

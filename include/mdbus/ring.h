@@ -254,6 +254,7 @@ static inline void mdbus_slot_fill(const struct mdbus_ring *r, struct mdbus_slot
 {
 	if (r->time_bytes)
 		__builtin_memcpy(slot->bytes, &rx_ns, sizeof(rx_ns));
+	MDBUS_HOOK("inline.half");
 	mdbus_copy(slot->bytes + r->time_bytes, bytes, len);
 }
 
