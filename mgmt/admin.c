@@ -73,6 +73,9 @@ static void end_holder(struct mdbus_daemon *d, const struct mdbus_lease_request 
 		return;
 	}
 	note(d, h, kill ? "kill" : "end", q->name, p);
+#ifdef MDBUS_MUTANT_free_queue_early
+	mdbus_reclaim(d, h, "it was told to end");
+#endif
 	snprintf(r->error, sizeof(r->error), "pid %u, which holds %s/%s, was %s", pid, q->bus, q->name,
 	         kill ? "killed" : "told to end");
 }

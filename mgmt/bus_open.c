@@ -22,6 +22,7 @@
 #include "../bus/guard.h"
 #include "../bus/segment.h"
 #include "daemon.h"
+#include "queues.h"
 #include "process.h"
 #include "seat.h"
 
@@ -41,9 +42,9 @@ static struct mdbus_served *served_new(const struct mdbus_daemon *d, const char 
 	if (!b)
 		return NULL;
 	for (uint32_t i = 0; i < MDBUS_LINES_MAX; i++)
-		b->line[i] = (struct mdbus_holder){ .source.fd = -1, .bus = b, .index = i, .seat = false };
+		b->line[i] = (struct mdbus_holder){ .source.fd = -1, .bus = b, .index = i, .net_fd = -1 };
 	for (uint32_t i = 0; i < MDBUS_SEATS_MAX; i++)
-		b->seat[i] = (struct mdbus_holder){ .source.fd = -1, .bus = b, .index = i, .seat = true };
+		b->seat[i] = (struct mdbus_holder){ .source.fd = -1, .bus = b, .index = i, .seat = true, .net_fd = -1 };
 	memset(b->seat_fd, 0xff, sizeof(b->seat_fd));
 	mdbus_rundir_bus_paths(d, name, b);
 	(void)mdbus_guard_add(&b->map);
@@ -64,8 +65,10 @@ static void served_free(struct mdbus_daemon *d, struct mdbus_served *b)
 	if (!b)
 		return;
 	mdbus_guard_remove(&b->map);
-	for (uint32_t i = 0; i < MDBUS_LINES_MAX; i++)
+	for (uint32_t i = 0; i < MDBUS_LINES_MAX; i++) {
 		mdbus_loop_remove(d, &b->line[i].source);
+		mdbus_queue_close(&b->line[i]);
+	}
 	for (uint32_t i = 0; i < MDBUS_SEATS_MAX; i++)
 		mdbus_loop_remove(d, &b->seat[i].source);
 	for (uint32_t i = 0; i < MDBUS_SEATS_MAX; i++) {

@@ -270,7 +270,10 @@ static void read_lines(struct config_reader *r, const config_setting_t *s, struc
 	memcpy(r->where, bus_where, sizeof(bus_where));
 }
 
-/* A NIC queue has one owner: AF_XDP takes it from everybody else. */
+/*
+ * A NIC queue has one holder: AF_XDP takes it from everybody else.  Within a bus, naming it twice is a mistake; lines of
+ * several buses, or in several network namespaces, may take turns (queues.c).
+ */
 static void check_queues(struct config_reader *r, const config_setting_t *buses, const struct mdbus_config *c, uint32_t bus,
                          uint32_t line)
 {
@@ -278,19 +281,16 @@ static void check_queues(struct config_reader *r, const config_setting_t *buses,
 
 	if (strcmp(l->backend, "af_xdp") != 0 || l->interface[0] == '\0')
 		return;
-	for (uint32_t b = 0; b <= bus; b++) {
-		for (uint32_t i = 0; i < (b == bus ? line : c->bus[b].nline); i++) {
-			const struct mdbus_line_desc *o = &c->bus[b].line[i];
+	for (uint32_t i = 0; i < line; i++) {
+		const struct mdbus_line_desc *o = &c->bus[bus].line[i];
 
-			if (strcmp(o->backend, "af_xdp") != 0 || strcmp(o->interface, l->interface) != 0 || o->queue != l->queue)
-				continue;
-			const config_setting_t *list = config_setting_get_member(config_setting_get_elem(buses, bus), "lines");
-			const config_setting_t *ls = config_setting_get_elem(list, line);
+		if (strcmp(o->backend, "af_xdp") != 0 || strcmp(o->interface, l->interface) != 0 || o->queue != l->queue)
+			continue;
+		const config_setting_t *list = config_setting_get_member(config_setting_get_elem(buses, bus), "lines");
 
-			mdbus_config_mistake(r, blame(ls, "interface"),
-			                     "line %s: queue %u of interface %s is taken by line %s of bus %s already", l->name,
-			                     l->queue, l->interface, o->name, c->bus[b].name);
-		}
+		mdbus_config_mistake(r, blame(config_setting_get_elem(list, line), "interface"),
+		                     "line %s: queue %u of interface %s is taken by line %s of bus %s already", l->name, l->queue,
+		                     l->interface, o->name, c->bus[bus].name);
 	}
 }
 

@@ -15,6 +15,8 @@
  *   admin.c         what an admin may have done
  *   privilege.c     what mdbusd gives up before anybody may talk to it
  *   reclaim.c       take back what a dead process held
+ *   queues.c        which queue of which card is lent to whom
+ *   nic.c           what a card is asked and told
  *   scan.c          look at the counters every 100 ms: stale lines, gaps, resets, overruns
  *   events.c        the list of events, published as they happen
  *   clients.c       connections, their number bounded
@@ -52,6 +54,7 @@ struct mdbus_holder {
 	struct mdbus_served *bus;
 	uint32_t index;
 	bool seat;
+	int net_fd; /* of a line: a socket of its process's network namespace; -1: not known, or free */
 };
 
 /* Connections of one socket, newest activity first; see clients.h. */

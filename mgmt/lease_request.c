@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "process.h"
+#include "queues.h"
 #include "seat.h"
 
 void mdbus_lease_refuse(struct mdbus_daemon *d, struct mdbus_lease_reply *r, int status, const char *format,
@@ -174,14 +175,20 @@ static bool same_process(const struct mdbus_lease *l, const struct mdbus_process
 	return l->pid == (uint32_t)p->pid && l->start == p->start;
 }
 
+static bool is_ending(const struct mdbus_lease *l)
+{
+	uint64_t start;
+	bool exiting = false;
+
+	return mdbus_process_start((pid_t)l->pid, &start, &exiting) == 0 && exiting;
+}
+
 /* The line called name, free to be granted; else NULL with the reply filled in. */
 static struct mdbus_holder *free_line(struct mdbus_daemon *d, struct mdbus_served *b, const struct mdbus_lease_request *q,
                                       const struct mdbus_process *p, struct mdbus_lease_reply *r)
 {
 	const struct mdbus_bus_hdr *dir = b->map.dir;
 	uint32_t i = 0;
-	uint64_t start;
-	bool exiting = false;
 
 	while (i < dir->nline && strcmp(dir->line[i].name, q->name) != 0)
 		i++;
@@ -202,13 +209,33 @@ static struct mdbus_holder *free_line(struct mdbus_daemon *d, struct mdbus_serve
 		mdbus_reclaim(d, h, "it asks anew");
 		return h;
 	}
-	if (mdbus_process_start((pid_t)l->pid, &start, &exiting) == 0 && exiting)
+	if (is_ending(l))
 		mdbus_lease_refuse(d, r, -EAGAIN, "line %s of bus %s: its last process, pid %u, is just ending", q->name,
 		                   q->bus, l->pid);
 	else
 		mdbus_lease_refuse(d, r, -EBUSY, "line %s of bus %s is taken by pid %u: stop that process first", q->name,
 		                   q->bus, l->pid);
 	return NULL;
+}
+
+/* No line of any bus has the queue of h; else the reply says which one, and who holds it. */
+static bool queue_free(struct mdbus_daemon *d, struct mdbus_holder *h, const struct mdbus_process *p,
+                       struct mdbus_lease_reply *r)
+{
+	const struct mdbus_line_desc *l = &h->bus->map.dir->line[h->index];
+	const struct mdbus_holder *o = mdbus_queue_holder(d, h, p);
+
+	if (!o)
+		return true;
+	const struct mdbus_lease *theirs = mdbus_holder_lease(o);
+	char device[sizeof(l->interface)];
+
+	(void)mdbus_queue_device(l, device, sizeof(device));
+	mdbus_lease_refuse(d, r, is_ending(theirs) ? -EAGAIN : -EBUSY,
+	                   "line %s of bus %s: queue %u of %.40s is lent to %s/%s, pid %u: stop that process first, or choose "
+	                   "another queue (mdbusctl queues)", l->name, h->bus->map.dir->segment.bus, l->queue, device,
+	                   o->bus->map.dir->segment.bus, mdbus_holder_name(o), theirs->pid);
+	return false;
 }
 
 static struct mdbus_holder *free_seat(struct mdbus_daemon *d, struct mdbus_served *b, struct mdbus_lease_reply *r)
@@ -273,7 +300,7 @@ struct mdbus_holder *mdbus_lease_serve(struct mdbus_daemon *d, const struct mdbu
 	}
 	struct mdbus_holder *h = q->op == MDBUS_LEASE_LINE ? free_line(d, b, q, p, r) : free_seat(d, b, r);
 
-	if (!h)
+	if (!h || (!h->seat && !queue_free(d, h, p, r)))
 		return NULL;
 	int rc = mdbus_lease_grant(d, h, p, q->name);
 
@@ -281,5 +308,7 @@ struct mdbus_holder *mdbus_lease_serve(struct mdbus_daemon *d, const struct mdbu
 		mdbus_lease_refuse(d, r, rc, "mdbusd cannot watch one more process: %s", strerror(-rc));
 		return NULL;
 	}
+	if (!h->seat)
+		mdbus_queue_lent(d, h, p);
 	return h;
 }

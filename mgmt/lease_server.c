@@ -45,6 +45,7 @@ static void close_connection(struct mdbus_daemon *d, struct mdbus_lease_connecti
 	struct mdbus_holder *h = still_held(c) ? c->sending : NULL;
 
 	mdbus_clients_remove(&d->lease_clients, &c->client);
+	(void)shutdown(c->client.source.fd, SHUT_RDWR); /* for the other side to see, although queues.c may have it open */
 	mdbus_loop_remove(d, &c->client.source);
 	free(c);
 	if (h)

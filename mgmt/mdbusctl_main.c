@@ -29,6 +29,7 @@ static const struct {
 } commands[] = {
 	{ "status", mdbus_show_status },           { "lines", mdbus_show_lines },   { "channels", mdbus_show_channels },
 	{ "subscribers", mdbus_show_subscribers }, { "leases", mdbus_show_leases }, { "events", mdbus_show_events },
+	{ "queues", mdbus_show_queues },
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -128,8 +129,8 @@ static int run(poptContext ctx, const struct options *o)
 	while (c < NCOMMANDS && strcmp(commands[c].op, command) != 0)
 		c++;
 	if (c == NCOMMANDS || poptPeekArg(ctx)) {
-		fprintf(stderr, "mdbusctl: %s: not a command; there are status, lines, channels, subscribers, leases, events, "
-		        "end, shutdown\n", c == NCOMMANDS ? command : poptPeekArg(ctx));
+		fprintf(stderr, "mdbusctl: %s: not a command; there are status, lines, channels, subscribers, leases, queues, "
+		        "events, end, shutdown\n", c == NCOMMANDS ? command : poptPeekArg(ctx));
 		return 2;
 	}
 	if (o->follow && strcmp(command, "events") != 0) {
@@ -153,7 +154,7 @@ int main(int argc, const char **argv)
 	};
 	poptContext ctx = poptGetContext("mdbusctl", argc, argv, table, 0);
 
-	poptSetOtherOptionHelp(ctx, "[OPTION...] status|lines|channels|subscribers|leases|events\n"
+	poptSetOtherOptionHelp(ctx, "[OPTION...] status|lines|channels|subscribers|leases|queues|events\n"
 	                            "       mdbusctl [--kill] end BUS/LINE|BUS/seat.N\n       mdbusctl shutdown");
 	int rc = poptGetNextOpt(ctx);
 

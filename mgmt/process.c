@@ -20,6 +20,9 @@
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
 #endif
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
 #define PF_EXITING 0x4u /* include/linux/sched.h; field 9 of /proc/PID/stat shows it */
 
 int mdbus_process_start(pid_t pid, uint64_t *start, bool *exiting)
@@ -128,6 +131,15 @@ int mdbus_process_peer_user(int sock, struct mdbus_process *p)
 	return 0;
 }
 
+/* The accepted socket of a connection is one of the namespace of whoever connected. */
+uint64_t mdbus_process_netns(int sock)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+
+	return getsockopt(sock, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 ? cookie : 0;
+}
+
 int mdbus_process_peer(int sock, struct mdbus_process *p)
 {
 	socklen_t fdlen = sizeof(p->pidfd);
@@ -136,6 +148,8 @@ int mdbus_process_peer(int sock, struct mdbus_process *p)
 
 	if (rc < 0)
 		return rc;
+	p->sock = sock;
+	p->netns = mdbus_process_netns(sock);
 	if (p->pid <= 0)
 		return -EPERM;
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &p->pidfd, &fdlen) < 0) {

@@ -19,6 +19,8 @@ struct mdbus_process {
 	uid_t uid;
 	gid_t group[MDBUS_PROCESS_GROUPS]; /* primary and supplementary, as of its connect(); further ones are not seen */
 	uint32_t ngroup;
+	uint64_t netns; /* cookie of its network namespace as of its connect(); 0: the kernel does not tell */
+	int sock;       /* the connection, which is a socket of that namespace; whoever accepted it owns it */
 	int pidfd; /* becomes readable when it ends; owned by whoever has the structure */
 };
 
@@ -42,6 +44,9 @@ int mdbus_process_open(pid_t pid, uint64_t start);
 
 /* Only the user and groups at the other end of an AF_UNIX connection, whose process may have ended.  0 or -errno. */
 int mdbus_process_peer_user(int sock, struct mdbus_process *p);
+
+/* The network namespace that a socket is of, as the kernel numbers them; 0: it does not tell.  Numbers last until the host boots. */
+uint64_t mdbus_process_netns(int sock);
 
 /*
  * Who is at the other end of an AF_UNIX connection, from the kernel: SO_PEERCRED, SO_PEERPIDFD, SO_PEERGROUPS.  0 and p->pidfd

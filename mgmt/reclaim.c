@@ -25,6 +25,7 @@
 #include "../bus/arena.h"
 #include "../bus/dpdk_files.h"
 #include "daemon.h"
+#include "queues.h"
 #include "seat.h"
 
 static void step(struct mdbus_daemon *d, const struct mdbus_holder *h, uint32_t pid, const char *name, uint64_t n)
@@ -77,6 +78,7 @@ static void reclaim_line(struct mdbus_daemon *d, struct mdbus_holder *h, uint32_
 
 	MDBUS_HOOK("reclaim.line.marks");
 	step(d, h, pid, "marks", marks);
+	mdbus_queue_free(h);
 	tell_resources(d, h, pid);
 }
 

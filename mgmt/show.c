@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include "table.h"
+#include "show_cells.h"
 
 struct meaning {
 	const char *name, *text;
@@ -23,48 +23,6 @@ static const struct meaning line_meanings[] = { MDBUS_LINE_COUNTERS(MEANING) { N
 static const struct meaning channel_meanings[] = { MDBUS_LINE_CHANNEL_COUNTERS(MEANING) { NULL, NULL } };
 static const struct meaning seat_meanings[] = { MDBUS_SEAT_COUNTERS(MEANING) { NULL, NULL } };
 
-static const char *text(const json_t *o, const char *name)
-{
-	const char *s = json_string_value(json_object_get(o, name));
-
-	return s && s[0] ? s : "-";
-}
-
-static json_int_t number(const json_t *o, const char *name)
-{
-	return json_integer_value(json_object_get(o, name));
-}
-
-static void text_cell(struct mdbus_table *t, const json_t *o, const char *name)
-{
-	mdbus_table_cell(t, "%s", text(o, name));
-}
-
-static void number_cell(struct mdbus_table *t, const json_t *o, const char *name)
-{
-	const json_t *v = json_object_get(o, name);
-
-	if (json_is_integer(v))
-		mdbus_table_cell(t, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
-	else
-		mdbus_table_cell(t, "-");
-}
-
-static void numbers(struct mdbus_table *t, const json_t *o, const char *const *names)
-{
-	for (; *names; names++)
-		number_cell(t, o, *names);
-}
-
-static void sum_cell(struct mdbus_table *t, const json_t *o, const char *const *names)
-{
-	json_int_t sum = 0;
-
-	for (; *names; names++)
-		sum += number(o, *names);
-	mdbus_table_cell(t, "%" JSON_INTEGER_FORMAT, sum);
-}
-
 static void seconds_cell(struct mdbus_table *t, double s)
 {
 	if (s < 120)
@@ -73,14 +31,6 @@ static void seconds_cell(struct mdbus_table *t, double s)
 		mdbus_table_cell(t, "%.0f min", s / 60);
 	else
 		mdbus_table_cell(t, "%.1f h", s / 3600);
-}
-
-static void bytes_cell(struct mdbus_table *t, json_int_t n)
-{
-	if (n >= 10 << 20)
-		mdbus_table_cell(t, "%" JSON_INTEGER_FORMAT " MiB", n >> 20);
-	else
-		mdbus_table_cell(t, "%" JSON_INTEGER_FORMAT " KiB", n >> 10);
 }
 
 static void counters(const char *indent, const json_t *o, const struct meaning *m)

@@ -239,6 +239,13 @@ struct mdbus_server_desc {
 	uint16_t pad;
 };
 
+/* Whether the card is told which queue a flow belongs to. */
+enum mdbus_steer {
+	MDBUS_STEER_NO = 0,
+	MDBUS_STEER_YES = 1,
+	MDBUS_STEER_AUTO = 2, /* if it has several queues, and filters that are on */
+};
+
 struct mdbus_line_desc {
 	char name[MDBUS_NAME_MAX];
 	char backend[16];    /* "af_xdp", "kernel", "pcap", "dpdk", "recover" */
@@ -270,7 +277,11 @@ struct mdbus_line_desc {
 	struct mdbus_server_desc server[MDBUS_SERVERS_MAX];
 	struct mdbus_lease lease;
 	uint32_t stuck_kill_ms; /* a living process that has not come round its loop for so long is killed; 0: never */
-	uint8_t pad[60];
+	uint32_t steer; /* enum mdbus_steer */
+	uint64_t netns; /* network namespace of its newest process, which `interface` is a name in; 0: there was none */
+	uint32_t low_watermark;  /* frames: fewer free ones than this are low */
+	uint32_t reserve_frames; /* of `frames`, kept aside until they are low */
+	uint8_t pad[40];
 };
 
 /* Where a channel arrives on one line. addr 0: this line does not carry the channel.  A recovery
@@ -281,6 +292,7 @@ struct mdbus_flow_desc {
 	uint16_t port;   /* UDP destination port, host byte order */
 	uint16_t key_len; /* bytes of `key` that select the channel among those of this address and port; 0: all */
 	uint8_t key[20];
+	uint32_t rule; /* the card's rule for it, made by mdbusd (mgmt/rules.h); 0: none */
 };
 
 struct mdbus_channel_desc {

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * show_resources.c - what is lent, as tables for people; see show.h.
+ */
+#include "show.h"
+#include <stdio.h>
+#include <string.h>
+#include "show_cells.h"
+
+static void holder_cell(struct mdbus_table *t, const json_t *o)
+{
+	if (json_is_string(json_object_get(o, "line")))
+		mdbus_table_cell(t, "%s/%s", text(o, "bus"), text(o, "line"));
+	else
+		text_cell(t, o, "state");
+}
+
+static void names_cell(struct mdbus_table *t, const json_t *list)
+{
+	char names[256] = "";
+	const json_t *name;
+	size_t i;
+
+	json_array_foreach(list, i, name) {
+		size_t n = strlen(names);
+
+		snprintf(names + n, sizeof(names) - n, "%s%s", i ? " " : "", json_string_value(name));
+	}
+	mdbus_table_cell(t, "%s", names[0] ? names : "-");
+}
+
+void mdbus_show_queues(const json_t *answer, bool all)
+{
+	struct mdbus_table *t = mdbus_table_new("INTERFACE NETNS QUEUE HOLDER PID BACKEND LINES");
+	const json_t *q;
+	size_t i;
+
+	(void)all;
+	json_array_foreach(json_object_get(answer, "queues"), i, q) {
+		text_cell(t, q, "interface");
+		number_cell(t, q, "netns");
+		number_cell(t, q, "queue");
+		holder_cell(t, q);
+		number_cell(t, q, "pid");
+		text_cell(t, q, "backend");
+		names_cell(t, json_object_get(q, "lines"));
+	}
+	mdbus_table_print(t);
+}
