@@ -96,6 +96,7 @@ at_exit() { # COMMAND, evaluated; the last one registered runs first
 start() {
 	local name=$1
 	shift
+	: >"$T/$name.log" # at once: what the last one of this name said is not this one's
 	"$@" >"$T/$name.log" 2>&1 &
 	started[$name]=$!
 }
