@@ -78,17 +78,22 @@ start tail "$MDBUS_BIN/mdbus-tail" t
 subscribed() { "$ctl" subscribers --json | jq -e '.subscribers | length == 1'; }
 wait_for 20 "the subscriber" subscribed
 
-memory() { sed -n 's/^VmRSS:[[:blank:]]*\([0-9]*\) kB/\1/p' "/proc/$(pid_of mdbusd)/status"; }
-descriptors() { find "/proc/$(pid_of mdbusd)/fd" -mindepth 1 | wc -l; }
-memory_before=$(memory)
-descriptors_before=$(descriptors)
-
 well() { # AFTER-WHAT
 	running mdbusd || fail "$1: mdbusd has ended: $(tail -n 3 "$T/mdbusd.log")"
 	running tail || fail "$1: the subscriber has ended"
 	wait_for 20 "an answer after $1" "$ctl" status
 	wait_for 20 "the seat after $1" subscribed
 }
+
+# ---- a hundred hung clients; a thousand of them later ----
+
+hostile reclaim 100 || fail "a hundred hung clients delay it: see above"
+well "a hundred hung clients"
+
+memory() { sed -n 's/^VmRSS:[[:blank:]]*\([0-9]*\) kB/\1/p' "/proc/$(pid_of mdbusd)/status"; }
+descriptors() { find "/proc/$(pid_of mdbusd)/fd" -mindepth 1 | wc -l; }
+memory_before=$(memory)
+descriptors_before=$(descriptors)
 
 # ---- members of the subscriber group, or the same user where there is only one ----
 
@@ -126,7 +131,6 @@ fi
 
 # ---- a thousand hung clients ----
 
-hostile reclaim 100 || fail "a hundred hung clients delay it: see above"
 hostile reclaim 1000 || fail "a thousand hung clients delay it: see above"
 well "a thousand hung clients"
 mkfifo "$T/hold"
