@@ -14,6 +14,7 @@
  * keeps its mappings of the old files and hurts nobody.
  */
 #include <errno.h>
+#include <mdbus/hook.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #include "../bus/segment.h"
 #include "daemon.h"
 #include "queues.h"
+#include "rules.h"
 #include "process.h"
 #include "seat.h"
 
@@ -257,11 +259,13 @@ static void settle(struct mdbus_daemon *d, struct found *found, uint32_t n)
 			f->served->adopted = true;
 			f->served->map.dir->daemon_pid = (uint32_t)getpid();
 			f->served->map.dir->namespaces = mdbus_process_namespaces();
+			MDBUS_HOOK("adopt.named");
 			for (int k = 0; k < 2; k++)
 				mdbus_segment_sweep(f->served->dir, f->served->huge[k][0] ? f->served->huge[k] : NULL);
 			d->bus[d->nbus++] = f->served;
 			f->served = NULL;
 		} else {
+			mdbus_rules_delete_all(d, f->served);
 			mdbus_rundir_bus_remove(d, f->name, f->served);
 		}
 	}
@@ -295,6 +299,7 @@ static int make_bus(struct mdbus_daemon *d, const struct mdbus_config_bus *c)
 		served_free(d, b);
 		return rc;
 	}
+	MDBUS_HOOK("bus.made");
 	b->config = c;
 	d->bus[d->nbus++] = b;
 	return 0;
@@ -364,8 +369,10 @@ void mdbus_buses_close(struct mdbus_daemon *d)
 	for (uint32_t i = 0; i < d->nbus; i++)
 		held += mdbus_bus_held(d->bus[i]);
 	for (uint32_t i = 0; i < d->nbus; i++) {
-		if (held == 0)
+		if (held == 0) {
+			mdbus_rules_delete_all(d, d->bus[i]);
 			mdbus_rundir_bus_remove(d, d->bus[i]->config->name, d->bus[i]);
+		}
 		served_free(d, d->bus[i]);
 	}
 	char names[1][MDBUS_NAME_MAX];
@@ -393,6 +400,7 @@ int mdbus_buses_purge(struct mdbus_daemon *d)
 			return -ENOMEM;
 		bool used = map_dir(b, err, sizeof(err)) == 0 && living(b->map.dir, who, sizeof(who)) > 0;
 
+		mdbus_rules_delete_all(d, b);
 		mdbus_rundir_bus_remove(d, names[i], b);
 		mdbus_say("bus %s removed%s%s", names[i], used ? "; still mapped: " : "", used ? who : "");
 		served_free(d, b);

@@ -87,6 +87,7 @@ static const struct config_key line_keys[] = {
 	{ "request_max", CONFIG_NUMBER, AT(struct mdbus_line_desc, request_max), 1, 65534, 0, NULL },
 	{ "retry_ms", CONFIG_NUMBER, AT(struct mdbus_line_desc, retry_ms), 1, 60000, 0, NULL },
 	{ "backoff_max_ms", CONFIG_NUMBER, AT(struct mdbus_line_desc, backoff_max_ms), 1, 600000, 0, NULL },
+	{ "steer", CONFIG_FLAG, AT(struct mdbus_line_desc, steer), 0, 0, 0, NULL },
 	{ "stale_ms", CONFIG_NUMBER, AT(struct mdbus_line_desc, stale_ms), 0, 86400000, 0, NULL },
 	{ "stuck_kill_ms", CONFIG_NUMBER, AT(struct mdbus_line_desc, stuck_kill_ms), 0, 86400000, 0, NULL },
 };
@@ -121,6 +122,7 @@ static void line_defaults(struct mdbus_line_desc *l)
 	l->rx_ring = l->fill_ring = 0; /* see ring_default */
 	l->poll_timeout_us = 1000;
 	l->stale_ms = 1000;
+	l->steer = MDBUS_STEER_AUTO;
 	l->pcap_speed_x1000 = 1000;
 }
 
@@ -180,6 +182,8 @@ static void check_line(struct config_reader *r, const config_setting_t *s, struc
 		mdbus_config_mistake(r, blame(s, "file"), "file: only for backend = \"pcap\"");
 	if (!pcap && has(s, "speed"))
 		mdbus_config_mistake(r, blame(s, "speed"), "speed: only for backend = \"pcap\"");
+	if (!xdp && has(s, "steer"))
+		mdbus_config_mistake(r, blame(s, "steer"), "steer: only for backend = \"af_xdp\"; a DPDK line makes its own rules");
 	if (l->cpu >= sysconf(_SC_NPROCESSORS_CONF))
 		mdbus_config_mistake(r, blame(s, "cpu"), "cpu = %d: this host has cores 0 to %ld", l->cpu,
 		                     sysconf(_SC_NPROCESSORS_CONF) - 1);

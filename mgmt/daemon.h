@@ -16,6 +16,7 @@
  *   privilege.c     what mdbusd gives up before anybody may talk to it
  *   reclaim.c       take back what a dead process held
  *   queues.c        which queue of which card is lent to whom
+ *   rules.c         which flows a card is told to put on which queue
  *   nic.c           what a card is asked and told
  *   scan.c          look at the counters every 100 ms: stale lines, gaps, resets, overruns
  *   events.c        the list of events, published as they happen
@@ -209,6 +210,8 @@ int mdbus_holder_signal(const struct mdbus_holder *h, int number);
 void mdbus_privilege_drop(struct mdbus_daemon *d);
 /* Put what was kept into force: to unmount huge pages. */
 void mdbus_privilege_raise(void);
+/* Put the right to tell cards something into force, or out of it.  True: it is in force. */
+bool mdbus_privilege_net(bool on);
 json_t *mdbus_privilege_json(const struct mdbus_daemon *d);
 
 /* ---- lease_server.c ---- */

@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include "process.h"
 #include "queues.h"
+#include "rules.h"
 #include "seat.h"
 
 void mdbus_lease_refuse(struct mdbus_daemon *d, struct mdbus_lease_reply *r, int status, const char *format,
@@ -302,13 +303,23 @@ struct mdbus_holder *mdbus_lease_serve(struct mdbus_daemon *d, const struct mdbu
 
 	if (!h || (!h->seat && !queue_free(d, h, p, r)))
 		return NULL;
+	if (!h->seat)
+		mdbus_rules_move(d, h, p->netns);
 	int rc = mdbus_lease_grant(d, h, p, q->name);
 
 	if (rc < 0) {
 		mdbus_lease_refuse(d, r, rc, "mdbusd cannot watch one more process: %s", strerror(-rc));
 		return NULL;
 	}
-	if (!h->seat)
-		mdbus_queue_lent(d, h, p);
-	return h;
+	if (h->seat)
+		return h;
+	char why[192] = "";
+
+	mdbus_queue_lent(d, h, p);
+	rc = mdbus_rules_add(d, h, why, sizeof(why));
+	if (rc == 0)
+		return h;
+	mdbus_reclaim(d, h, "its flows cannot be steered");
+	mdbus_lease_refuse(d, r, rc, "line %s of bus %s: %s", q->name, q->bus, why);
+	return NULL;
 }

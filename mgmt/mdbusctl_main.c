@@ -29,7 +29,7 @@ static const struct {
 } commands[] = {
 	{ "status", mdbus_show_status },           { "lines", mdbus_show_lines },   { "channels", mdbus_show_channels },
 	{ "subscribers", mdbus_show_subscribers }, { "leases", mdbus_show_leases }, { "events", mdbus_show_events },
-	{ "queues", mdbus_show_queues },
+	{ "queues", mdbus_show_queues },           { "rules", mdbus_show_rules },
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -129,7 +129,7 @@ static int run(poptContext ctx, const struct options *o)
 	while (c < NCOMMANDS && strcmp(commands[c].op, command) != 0)
 		c++;
 	if (c == NCOMMANDS || poptPeekArg(ctx)) {
-		fprintf(stderr, "mdbusctl: %s: not a command; there are status, lines, channels, subscribers, leases, queues, "
+		fprintf(stderr, "mdbusctl: %s: not a command; there are status, lines, channels, subscribers, leases, queues, rules, "
 		        "events, end, shutdown\n", c == NCOMMANDS ? command : poptPeekArg(ctx));
 		return 2;
 	}
@@ -154,7 +154,7 @@ int main(int argc, const char **argv)
 	};
 	poptContext ctx = poptGetContext("mdbusctl", argc, argv, table, 0);
 
-	poptSetOtherOptionHelp(ctx, "[OPTION...] status|lines|channels|subscribers|leases|queues|events\n"
+	poptSetOtherOptionHelp(ctx, "[OPTION...] status|lines|channels|subscribers|leases|queues|rules|events\n"
 	                            "       mdbusctl [--kill] end BUS/LINE|BUS/seat.N\n       mdbusctl shutdown");
 	int rc = poptGetNextOpt(ctx);
 

@@ -6,10 +6,11 @@
  *
  *	CAP_KILL         to end a line of another user that is stuck, or that an admin wants ended
  *	CAP_SYS_ADMIN    only if mdbusd has mounted huge pages itself: to unmount them at the end, and in force only then
+ *	CAP_NET_ADMIN    only if a line's card may be told which queue its flows go to (rules.c), and in force only then
  *	CAP_SYS_PTRACE   only if /proc hides other users' processes: to read their start times
  *
  * Sockets are given to the groups of the configuration, which a process may do that is in these groups: so mdbusd joins them
- * instead of keeping CAP_CHOWN.  XDP programs and NIC queues belong to the lines and need nothing here.
+ * instead of keeping CAP_CHOWN.  XDP programs belong to the lines and need nothing here.
  *
  * Capabilities belong to a thread; mdbusd has one.  Without privileges there is nothing to give up, and nothing is.
  */
@@ -23,6 +24,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "daemon.h"
+#include "rules.h"
 
 #define BIT(cap)   (UINT64_C(1) << (cap))
 #define GROUPS_MAX 256
@@ -37,6 +39,7 @@ static const struct {
 } keepable[] = {
 	{ CAP_KILL, "CAP_KILL", "to end stuck lines" },
 	{ CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "to unmount its huge pages" },
+	{ CAP_NET_ADMIN, "CAP_NET_ADMIN", "to make and delete steering rules" },
 	{ CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "since /proc hides processes" },
 };
 
@@ -106,7 +109,8 @@ static bool proc_hides(void)
 
 static uint64_t wanted(const struct mdbus_daemon *d)
 {
-	return BIT(CAP_KILL) | (mounted_huge(d) ? BIT(CAP_SYS_ADMIN) : 0) | (proc_hides() ? BIT(CAP_SYS_PTRACE) : 0);
+	return BIT(CAP_KILL) | (mounted_huge(d) ? BIT(CAP_SYS_ADMIN) : 0) | (proc_hides() ? BIT(CAP_SYS_PTRACE) : 0) |
+	       (mdbus_rules_wanted(d) ? BIT(CAP_NET_ADMIN) : 0);
 }
 
 static void say_kept(uint64_t kept)
@@ -145,7 +149,7 @@ void mdbus_privilege_drop(struct mdbus_daemon *d)
 			prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
 	}
 	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	s = (struct sets){ .permitted = kept, .effective = kept & ~BIT(CAP_SYS_ADMIN) };
+	s = (struct sets){ .permitted = kept, .effective = kept & ~(BIT(CAP_SYS_ADMIN) | BIT(CAP_NET_ADMIN)) };
 	if (set_sets(&s))
 		say_kept(kept);
 	else
@@ -162,6 +166,16 @@ void mdbus_privilege_raise(void)
 		return;
 	s.effective = s.permitted;
 	(void)set_sets(&s);
+}
+
+bool mdbus_privilege_net(bool on)
+{
+	struct sets s;
+
+	if (!get_sets(&s))
+		return false;
+	s.effective = on ? s.effective | (s.permitted & BIT(CAP_NET_ADMIN)) : s.effective & ~BIT(CAP_NET_ADMIN);
+	return set_sets(&s) && (s.effective & BIT(CAP_NET_ADMIN)) != 0;
 }
 
 json_t *mdbus_privilege_json(const struct mdbus_daemon *d)

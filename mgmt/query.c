@@ -2,7 +2,7 @@
  *
  * query.c - questions and answers, in JSON.
  *
- *	{"op": "status" | "lines" | "channels" | "subscribers" | "leases" | "events" | "queues", "bus": NAME, "detail": true}
+ *	{"op": "status" | "lines" | "channels" | "subscribers" | "leases" | "events" | "queues" | "rules", "bus": NAME, "detail": true}
  *
  * bus: only that one; detail: lines also by channel, channels also by line.  The answer is {"ok": true, "op": OP, OP: [...]}, for
  * status its members beside "ok", or {"ok": false, "error": TEXT}.  Asking changes nothing.
@@ -14,6 +14,7 @@
 #include "../bus/segment.h"
 #include "daemon.h"
 #include "queues.h"
+#include "rules.h"
 
 static json_t *failure(const char *format, const char *what)
 {
@@ -189,6 +190,8 @@ static json_t *answer(struct mdbus_daemon *d, const json_t *q)
 		return status(d, bus);
 	if (strcmp(op, "events") == 0)
 		return json_pack("{s:b, s:s, s:o}", "ok", 1, "op", op, "events", mdbus_events_json(d, bus));
+	if (strcmp(op, "rules") == 0)
+		return json_pack("{s:b, s:s, s:o}", "ok", 1, "op", op, op, mdbus_rules_json(d, bus));
 	if (strcmp(op, "queues") == 0)
 		return json_pack("{s:b, s:s, s:o}", "ok", 1, "op", op, op, mdbus_queues_json(d, bus));
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {

@@ -86,7 +86,6 @@ struct mdbus_holder *mdbus_queue_holder(struct mdbus_daemon *d, struct mdbus_hol
 			mdbus_reclaim(d, o, "its process has ended");
 		}
 	}
-	line_of(h)->netns = p->netns;
 	return NULL;
 }
 
@@ -110,10 +109,11 @@ void mdbus_queue_close(struct mdbus_holder *h)
 	h->net_fd = -1;
 }
 
-void mdbus_queue_free(struct mdbus_holder *h)
+void mdbus_queue_free(struct mdbus_holder *h, uint32_t rules)
 {
 	mdbus_queue_close(h);
-	line_of(h)->netns = 0;
+	if (rules == 0)
+		line_of(h)->netns = 0;
 }
 
 int mdbus_queue_socket(const struct mdbus_daemon *d, uint64_t netns)

@@ -14,16 +14,15 @@ struct mdbus_process;
 
 /*
  * queue_alloc: may line h be lent to p, as far as its queue goes?  NULL, or who has the queue.  A holder that has ended, though
- * nobody has noticed yet, is reclaimed from first.  Notes the network namespace that h's interface is meant in, which a
- * line that nobody holds may have anew at any time.
+ * nobody has noticed yet, is reclaimed from first.
  */
 struct mdbus_holder *mdbus_queue_holder(struct mdbus_daemon *d, struct mdbus_holder *h, const struct mdbus_process *p);
 
 /* Line h was lent to p: say so, and keep a way into its network namespace until mdbus_queue_free or _close. */
 void mdbus_queue_lent(struct mdbus_daemon *d, struct mdbus_holder *h, const struct mdbus_process *p);
 
-/* Its process is gone: the queue is free, and its interface meant in no namespace.  Idempotent. */
-void mdbus_queue_free(struct mdbus_holder *h);
+/* Its process is gone: the queue is free.  Idempotent.  Where its interface was is remembered if `rules` are left there. */
+void mdbus_queue_free(struct mdbus_holder *h, uint32_t rules);
 
 /* mdbusd goes: close what it has open, and change nothing. */
 void mdbus_queue_close(struct mdbus_holder *h);

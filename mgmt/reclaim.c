@@ -16,8 +16,9 @@
  *	      free      as above
  *
  * A line's frames need no step: which of them are in use is written in the rings, where the line's next process reads
- * it.  Its queue, rules, sockets, XDP program and private memory are bound to descriptors and went with the process, so nothing
- * has to be undone but what a DPDK line may leave in the run directory when it is killed while it starts (dpdk_files.h).
+ * it.  Its sockets, XDP program, DPDK's rules and private memory are bound to descriptors and went with the process.  What has
+ * to be undone are the rules that a card was told (rules.h), and what a DPDK line may leave in the run directory when it is
+ * killed while it starts (dpdk_files.h).
  */
 #include <mdbus/hook.h>
 #include <string.h>
@@ -26,6 +27,7 @@
 #include "../bus/dpdk_files.h"
 #include "daemon.h"
 #include "queues.h"
+#include "rules.h"
 #include "seat.h"
 
 static void step(struct mdbus_daemon *d, const struct mdbus_holder *h, uint32_t pid, const char *name, uint64_t n)
@@ -39,17 +41,18 @@ static void step(struct mdbus_daemon *d, const struct mdbus_holder *h, uint32_t 
 }
 
 /* In the order in which a driver would: nothing can come any more, then nothing is steered, then the memory is free. */
-static void tell_resources(struct mdbus_daemon *d, const struct mdbus_holder *h, uint32_t pid)
+static void give_back(struct mdbus_daemon *d, struct mdbus_holder *h, uint32_t pid)
 {
 	const struct mdbus_bus_hdr *dir = h->bus->map.dir;
 	const struct mdbus_line_desc *l = &dir->line[h->index];
 	const struct mdbus_arena_hdr *a = mdbus_bus_arena(&h->bus->map, h->index);
 	uint64_t held = mdbus_load_relaxed(&a->count.frames_held); /* the line's own word, good for telling */
 	char prefix[MDBUS_DPDK_PREFIX_MAX];
-	json_int_t rules = 0, files = 0;
+	json_int_t flows = 0, files = 0;
+	uint32_t left = 0, deleted = mdbus_rules_delete(d, h->bus, h->index, &left);
 
 	for (uint32_t i = 0; i < dir->nchannel; i++)
-		rules += dir->channel[i].flow[h->index].addr != 0;
+		flows += dir->channel[i].flow[h->index].addr != 0;
 #ifndef MDBUS_MUTANT_dpdk_files_left
 	if (strcmp(l->backend, "dpdk") == 0)
 		files = mdbus_dpdk_files_remove(d->run, mdbus_dpdk_prefix(prefix, sizeof(prefix), dir->segment.bus, l->name));
@@ -57,9 +60,11 @@ static void tell_resources(struct mdbus_daemon *d, const struct mdbus_holder *h,
 	(void)prefix;
 #endif
 	MDBUS_HOOK("reclaim.line.files");
+	mdbus_queue_free(h, left); /* after the rules: through it the card was told */
 	mdbus_event(d, "queue_free", h->bus, "{s:s, s:I, s:s, s:s, s:i}", "line", l->name, "pid", (json_int_t)pid, "backend",
 	            l->backend, "interface", l->interface, "queue", (int)l->queue);
-	mdbus_event(d, "rule_delete", h->bus, "{s:s, s:I, s:I}", "line", l->name, "pid", (json_int_t)pid, "count", rules);
+	mdbus_event(d, "rule_delete", h->bus, "{s:s, s:I, s:I, s:i, s:i}", "line", l->name, "pid", (json_int_t)pid, "count", flows,
+	            "deleted", (int)deleted, "left", (int)left);
 	mdbus_event(d, "mbuf_put", h->bus, "{s:s, s:I, s:I}", "line", l->name, "pid", (json_int_t)pid, "count",
 	            (json_int_t)(held < l->frames ? l->frames - held : 0));
 	mdbus_event(d, "memp_free", h->bus, "{s:s, s:I, s:I}", "line", l->name, "pid", (json_int_t)pid, "files", files);
@@ -78,8 +83,7 @@ static void reclaim_line(struct mdbus_daemon *d, struct mdbus_holder *h, uint32_
 
 	MDBUS_HOOK("reclaim.line.marks");
 	step(d, h, pid, "marks", marks);
-	mdbus_queue_free(h);
-	tell_resources(d, h, pid);
+	give_back(d, h, pid);
 }
 
 /* False: to be tried again, and not to be lent until then. */
@@ -113,6 +117,7 @@ static void release(struct mdbus_lease *l)
 	memset(l->name, 0, sizeof(l->name));
 	MDBUS_HOOK("reclaim.erased");
 	mdbus_store_release(&l->state, MDBUS_LEASE_FREE);
+	MDBUS_HOOK("reclaim.free");
 }
 
 void mdbus_reclaim(struct mdbus_daemon *d, struct mdbus_holder *h, const char *why)
@@ -132,6 +137,7 @@ void mdbus_reclaim(struct mdbus_daemon *d, struct mdbus_holder *h, const char *w
 	else if (!reclaim_seat(d, h, pid))
 		return;
 	mdbus_store_relaxed(&dir->reclaims, dir->reclaims + 1u);
+	MDBUS_HOOK("reclaim.counted");
 	release(l);
 	step(d, h, pid, "free", 0);
 	if (h->seat)

@@ -47,3 +47,25 @@ void mdbus_show_queues(const json_t *answer, bool all)
 	}
 	mdbus_table_print(t);
 }
+
+void mdbus_show_rules(const json_t *answer, bool all)
+{
+	struct mdbus_table *t = mdbus_table_new("INTERFACE KIND RULE FLOW QUEUE OWNER PID");
+	const json_t *r;
+	size_t i;
+
+	(void)all;
+	json_array_foreach(json_object_get(answer, "rules"), i, r) {
+		text_cell(t, r, "interface");
+		text_cell(t, r, "kind");
+		number_cell(t, r, "location");
+		text_cell(t, r, "flow");
+		number_cell(t, r, "queue");
+		if (json_is_string(json_object_get(r, "line")))
+			mdbus_table_cell(t, "%s/%s", text(r, "bus"), text(r, "line"));
+		else
+			text_cell(t, r, "hint");
+		number_cell(t, r, "pid");
+	}
+	mdbus_table_print(t);
+}

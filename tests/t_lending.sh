@@ -22,7 +22,8 @@ cat >"$T/mdbus.conf" <<-CONF
 	hugepages = "never";
 	buses = (
 	  { name = "t"; seats = 2; lines = ( $(line A 0), $(line A2 1 'part_of = "A";') ); channels = ( $channel ); },
-	  { name = "u"; seats = 2; lines = ( $(line A 0) ); channels = ( $channel ); } );
+	  { name = "u"; seats = 2; lines = ( $(line A 0), $(line S 1 'steer = true;') ); channels = (
+	    { name = "c"; layout = "moldudp64"; flows = { A = "239.1.1.1:7001"; S = "239.1.1.2:7001"; }; } ); } );
 CONF
 start mdbusd "$MDBUS_BIN/mdbusd" -c "$T/mdbus.conf"
 wait_for 60 "mdbusd" grep -q "^mdbusd: ready" "$T/mdbusd.log"
@@ -49,7 +50,14 @@ refused "a queue that is lent" "line A of bus u: queue 0 of mdq1 is lent to t/A,
 start_line t/A2
 "$ctl" queues >"$T/table"
 grep -qE "^mdq1 +[0-9]+ +0 +t/A +$(pid_of t.A) +af_xdp +t/A u/A$" "$T/table" || fail "the table: $(cat "$T/table")"
-grep -qE "^mdq1 +[0-9]+ +1 +t/A2 +$(pid_of t.A2) +af_xdp +t/A2$" "$T/table" || fail "the table: $(cat "$T/table")"
+grep -qE "^mdq1 +[0-9]+ +1 +t/A2 +$(pid_of t.A2) +af_xdp +t/A2 u/S$" "$T/table" || fail "the table: $(cat "$T/table")"
+"$ctl" rules >"$T/rules"
+grep -qE "^mdq1 +xdp +- +239.1.1.1:7001 +0 +t/A +$(pid_of t.A)$" "$T/rules" || fail "the rules: $(cat "$T/rules")"
+same "rules" 2 "$("$ctl" rules --json | jq '.rules | length')"
+stop t.A2 KILL
+refused "a card that cannot sort" "line S of bus u: mdq1 has no rules that sort packets.*ethtool -K mdq1 ntuple on" \
+	"${on_ingest[@]}" "$MDBUS_BIN/mdbus-ingest" u/S
+start_line t/A2
 stop t.A KILL
 start_line u/A
 same "queue 0 after a death" "held u/A $(pid_of u.A)" "$(queue 0)"

@@ -311,6 +311,7 @@ struct mdbus_channel_desc {
 	struct mdbus_layout layout;
 	struct mdbus_flow_desc flow[MDBUS_LINES_MAX]; /* by line index */
 	uint32_t line_mask; /* lines that carry the channel */
+	uint32_t early_drop; /* 1: lines on AF_XDP drop in the driver what the ring has already */
 	uint32_t unseq_of;  /* 1 + number of the channel whose unsequenced messages this one carries; 0: an ordinary channel */
 };
 
