@@ -157,6 +157,11 @@ storm-cases: all ## seeded arbitration cases on real processes, against a naive 
 kill-every: $(B)/tests/unit_step ## kill each operation on shared memory after every instruction, and judge every death anew
 	STEP_ALL=1 $(B)/tests/unit_step
 
+# The slot protocol as a model and as it is written, both through every case of tests/model/cases.h.
+.PHONY: model
+model: $(B)/tests/unit_interleave ## every schedule of the slot protocol's cases, as a model and as it is written: [SCHEDULES=1000000]
+	INTERLEAVE_RANDOM=$(or $(SCHEDULES),1000000) tests/model/run --all --functions $(abspath $<)
+
 # Segments that change while they are attached to and read, under the address sanitizer.
 smash_bin   := $(B)/variant-address,undefined/tests/unit_smash
 .PHONY: smash

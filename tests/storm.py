@@ -413,7 +413,7 @@ def main():
     except Broken as e:
         print("FAIL: %s" % e)
         return 1
-    print("%d signals; %s; nothing leaked" % (done, ", ".join("%d %s" % (n, key.replace("_", " "))
+    print("count: %d signals; %s; nothing leaked" % (done, ", ".join("%d %s" % (n, key.replace("_", " "))
                                                            for key, n in total.items())))
     return 0
 

@@ -351,7 +351,7 @@ def main():
     except Broken as e:
         print("FAIL: %s" % e)
         return 1
-    print("%d cases from seed %d: %d messages and %d gaps, each as the reference says; %d repeated for dropped packets" % (
+    print("count: %d cases from seed %d: %d messages and %d gaps, each as the reference says; %d repeated for dropped packets" % (
         done, options.seed, messages, gaps, repeated))
     return 0
 

@@ -10,4 +10,5 @@ clang -fsanitize=fuzzer,address,undefined -x c -o "$T/probe" - >"$T/probe.log" 2
 	skip "clang has no libFuzzer: $(tail -n 1 "$T/probe.log")"
 cd "$MDBUS_TOP"
 
-BUILD=$MDBUS_BUILD FRESH=1 tests/fuzz "${MDBUS_FUZZ_SECONDS:-5}" || fail "a fuzzer found something; see above"
+BUILD=$MDBUS_BUILD FRESH=1 tests/fuzz "${MDBUS_FUZZ_SECONDS:-5}" | tee "$T/tried" || fail "a fuzzer found something; see above"
+awk '/inputs tried/ { n += $NF } END { print "count: " NR " fuzzers, " n + 0 " inputs tried" }' "$T/tried"

@@ -68,6 +68,12 @@ expect() { # WHAT RECORDS
 	fail "$1: expected '$2 ', got '$(records)'"
 }
 
+kills=0
+dies() { # NAME
+	stop "$1" KILL
+	kills=$((kills + 1))
+}
+
 start mdbusd "$MDBUS_BIN/mdbusd" -c "$T/mdbus.conf"
 wait_for 30 "mdbusd" "$MDBUS_BIN/mdbusctl" status
 line_up A
@@ -81,8 +87,8 @@ wait_for 30 "mdbus-tail" seat_taken
 packets A ONE 1 2 3
 packets B ONE 1 2 3 4
 expect "both lines" "1 2 3 4"
-stop mdbusd KILL
-stop A KILL
+dies mdbusd
+dies A
 packets B ONE 5 6
 expect "without mdbusd and line A" "1 2 3 4 5 6"
 start mdbusd "$MDBUS_BIN/mdbusd" -c "$T/mdbus.conf"
@@ -99,7 +105,7 @@ expect "line A again" "1 2 3 4 5 6 7 8"
 # ---- a line dies with messages behind an open hole, and comes back in another session ----
 
 packets A ONE 10 11 12
-stop A KILL
+dies A
 line_up A
 packets A TWO 1 2 3 4 5
 all="1 2 3 4 5 6 7 8 g9x1 10 11 12 reset2 1 2 3 4 5"
@@ -118,7 +124,7 @@ done
 # shellcheck disable=SC2046
 packets C ONE $(seq 10001 10020) # numbers 1 to 20, other bytes
 wait_for 20 "the restart" newest "2 20 data"
-stop A KILL
+dies A
 line_up A
 # shellcheck disable=SC2046
 packets C ONE $(seq 10021 10025)
@@ -126,9 +132,9 @@ wait_for 20 "what a new process gets in the restarted session" newest "2 25 data
 
 # ---- everything dies; the bus is there for the next ones ----
 
-stop A KILL
-stop mdbusd KILL
-stop B KILL
+dies A
+dies mdbusd
+dies B
 start mdbusd "$MDBUS_BIN/mdbusd" -c "$T/mdbus.conf"
 wait_for 30 "the third mdbusd" "$MDBUS_BIN/mdbusctl" status
 line_up B
@@ -136,9 +142,10 @@ packets B TWO 5 6
 expect "only the subscriber has lived through" "$all 6"
 stop tail
 same "mdbus-tail" 0 "$stopped"
-stop B KILL
+dies B
 nobody() { [ -z "$(leases)" ]; }
 wait_for 30 "all leases to come back" nobody
 stop mdbusd
 same "mdbusd" 0 "$stopped"
 [ ! -e "$MDBUS_RUN_DIR" ] || fail "left behind: $(find "$MDBUS_RUN_DIR")"
+echo "count: $kills kills"

@@ -18,6 +18,8 @@ int rule(int x)
 {
 #ifdef MDBUS_MUTANT_lax
 	return x;
+#elif defined(MDBUS_MUTANT_nil)
+	return 0;
 #elif defined(MDBUS_MUTANT_harmless)
 	return x > 10 ? 10 : x + 0;
 #else
@@ -30,6 +32,18 @@ cat >tests/unit_good.c <<'C'
 int rule(int x);
 int main(void)
 {
+	return rule(11) != 10;
+}
+C
+cat >tests/unit_counts.c <<'C'
+/* mutants: lax
+ * mutants: nil */
+#include <stdio.h>
+int rule(int x);
+int main(void)
+{
+	puts("many words");
+	puts("count: 3 rules tried");
 	return rule(11) != 10;
 }
 C
@@ -58,7 +72,7 @@ status=0
 tests/run >out 2>&1 || status=$?
 cat out
 same "exit status" 1 "$status"
-same "last line" "9 passed, 7 failed, 2 skipped" "$(tail -n 1 out)"
+same "last line" "13 passed, 7 failed, 2 skipped" "$(tail -n 1 out)"
 
 line() { # RESULT NAME REASON
 	grep -qE "^$1 +$2 .*$3" out || fail "no line '$1 $2 ... $3'"
@@ -66,6 +80,8 @@ line() { # RESULT NAME REASON
 line ok "unit_good" ""
 line ok "unit_good \[address,undefined\]" ""
 line ok "unit_good \[mutant lax\]" "caught"
+line ok "unit_counts \[mutant lax\]" "caught"
+line ok "unit_counts \[mutant nil\]" "caught"
 line ok "unit_survivor" ""
 line FAIL "unit_survivor \[mutant harmless\]" "survived"
 line FAIL "unit_unknown \[mutant unheard_of\]" "no source file knows"
@@ -77,6 +93,11 @@ line skip "t_skip \[mutant lax\]" ""
 line FAIL "t_hang" "did not end in time"
 line FAIL "t_leaves" "status 99"
 line ok "t_env" ""
+
+# What a test counted is printed below it, whenever it has passed and is no mutant; nothing else of what it says.
+same "counts" $'ok unit_counts\n- 3 rules tried\nok unit_counts [address,undefined]\n- 3 rules tried' \
+	"$(sed -nE 's/^(ok +unit_counts( \[address,undefined\])?) +[0-9.]+ s .*/\1/p; s/^ +(- .*)/\1/p' out | tr -s ' ')"
+! grep -q "many words" out || fail "what a passing test says is shown"
 
 # Single tests by name, and the status of a clean run.
 tests/run unit_good >out 2>&1 || fail "a clean run ends with status $?: $(cat out)"

@@ -395,7 +395,7 @@ int main(void)
 		pthread_join(watcher, NULL);
 		drop_bus(&bed);
 	}
-	printf("smashed: %llu mutations, %llu rounds, %llu refused, %llu attached, %llu records read\n", (unsigned long long)done,
+	printf("count: %llu mutations, %llu rounds, %llu refused, %llu attached, %llu records read\n", (unsigned long long)done,
 	       (unsigned long long)rounds, (unsigned long long)refused, (unsigned long long)attached, (unsigned long long)records);
 	CHECK(refused > 0 && attached > 0 && records > 0);
 	return 0;

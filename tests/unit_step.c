@@ -169,8 +169,8 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < step_ncases && total.violations == 0; i++)
 		if (argc < 2 || strcmp(argv[1], step_cases[i].name) == 0)
 			run(&step_cases[i]);
-	printf("%" PRIu64 " operations, %" PRIu64 " instructions, %" PRIu64 " kills, %" PRIu64 " stops, %" PRIu64 " states of memory "
-	       "judged by %" PRIu64 " restarts, %" PRIu64 " violations\n", total.operations, total.instructions, total.kills,
+	printf("count: %" PRIu64 " operations, %" PRIu64 " instructions, %" PRIu64 " kills, %" PRIu64 " stops, %" PRIu64 " states of "
+	       "memory judged by %" PRIu64 " restarts, %" PRIu64 " violations\n", total.operations, total.instructions, total.kills,
 	       total.stops, total.states, total.judged, total.violations);
 	return total.violations != 0;
 }
