@@ -199,6 +199,7 @@ void mdbus_huge_close(struct mdbus_daemon *d)
 		snprintf(path, sizeof(path), "%s/%s", d->run, pages[page].name);
 		if (strcmp(path, d->huge[page]) == 0)
 			umount2(path, MNT_DETACH); /* detach: a stray mapping must not keep it in the name space */
+		rmdir(path); /* also what was unmounted by one that was killed then */
 		if (d->huge[page][0])
 			rmdir(d->huge[page]);
 		d->huge[page][0] = '\0';
