@@ -76,7 +76,7 @@ modules     := $(if $(HAVE_DPDK),$(if $(dpdk_src),$(B)/lib/mdbus/dpdk.so))
 unit_src    := $(wildcard tests/unit_*.c tests/race_*.c tests/prog_*.c)
 bench_src   := $(wildcard tests/bench_*.c)
 peer_src    := $(wildcard tests/peer_*.c)
-test_lib    := $(filter-out $(unit_src) $(bench_src) $(peer_src) $(wildcard tests/fuzz_*.c),$(wildcard tests/*.c))
+test_lib    := $(filter-out tests/hook_kill.c $(unit_src) $(bench_src) $(peer_src) $(wildcard tests/fuzz_*.c),$(wildcard tests/*.c))
 test_bins   := $(patsubst tests/%.c,$(B)/tests/%,$(unit_src))
 prog_bins   := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/prog_*.c))
 bench_bins  := $(patsubst tests/%.c,$(B)/tests/%,$(bench_src)) $(B)/tests/prog_deaths
@@ -250,6 +250,26 @@ $(B)/tests/unit_interleave: $(steps_objects)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^
 
+# The programs with what tests/hook_kill.c does at each hook, beside the ordinary ones: in hooks/bin.
+hooked_all  := $(foreach d,$(DIRS),$(call sources,$(d))) $(mains) tests/hook_kill.c
+hooked       = $(patsubst %.c,$(B)/hooks/%.o,$(1))
+hooked_bins := $(patsubst $(B)/%,$(B)/hooks/%,$(programs))
+$(call hooked,$(hooked_all)): CPPFLAGS += -DMDBUS_HOOKS=1
+$(B)/hooks/%.o: %.c $(B)/how
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+define hooked_program
+$(B)/hooks/bin/$(call progname,$(1)): \
+	$(call hooked,$(1) tests/hook_kill.c $(foreach d,$(sort bus $(call folder,$(1))),$(call sources,$(d))))
+	@mkdir -p $$(@D)
+	$(CC) $(LDFLAGS) -o $$@ $$^ $(LDLIBS)
+endef
+$(foreach m,$(mains),$(eval $(call hooked_program,$(m))))
+.PHONY: hooked hooks
+hooked: all $(hooked_bins)
+hooks: hooked ## kill every process at each of its hooks, and judge: [SEED=n]
+	MDBUS_BIN=$(abspath $(B)/hooks/bin) python3 -B tests/hooks.py $(if $(SEED),--seed $(SEED))
+
 # One BPF source, compiled and wrapped into a C skeleton at build time.
 ifeq ($(HAVE_XDP),y)
 BPF_ARCH    := $(patsubst x86_64,x86,$(patsubst aarch64,arm64,$(shell uname -m)))
@@ -260,7 +280,7 @@ $(B)/gen/line_xdp.skel.h: ingest/line_xdp.bpf.c ingest/line_xdp.h
 	$(BPFTOOL) gen skeleton $(B)/gen/line_xdp.bpf.o name line_xdp > $@.tmp
 	{ echo '#pragma GCC system_header'; echo '// NOLINTBEGIN'; cat $@.tmp; echo '// NOLINTEND'; } > $@
 	@rm $@.tmp
-$(B)/ingest/backend_xdp_prog.o: $(B)/gen/line_xdp.skel.h
+$(B)/ingest/backend_xdp_prog.o $(B)/hooks/ingest/backend_xdp_prog.o: $(B)/gen/line_xdp.skel.h
 endif
 
 clean: ## remove everything that was built

@@ -64,8 +64,10 @@ static bool unmark(struct mdbus_slot *slot, uint32_t line)
 
 		to.lo &= ~(uint64_t)(MDBUS_STAMP_WRITING | MDBUS_STAMP_TAINTED | MDBUS_STAMP_LINE_MASK);
 		MDBUS_HOOK("reclaim.unmark");
-		if (mdbus_cas_pair(&slot->head, &have, to))
+		if (mdbus_cas_pair(&slot->head, &have, to)) {
+			MDBUS_HOOK("reclaim.unmarked");
 			return true;
+		}
 	}
 	return false;
 }

@@ -27,6 +27,7 @@ static void drop_candidate(struct mdbus_channel *c, uint32_t current_frame)
 	}
 	a->count = a->held = a->patience = 0;
 	mdbus_store_relaxed(&c->mine->candidate_seq, 0);
+	MDBUS_HOOK("candidate.dropped");
 }
 
 void mdbus_candidate_age(struct mdbus_channel *c)
@@ -62,6 +63,7 @@ static void move_to(struct mdbus_channel *c, const struct mdbus_gen *g, uint64_t
 	/* what this line, or the process that had it before, has published there must not be cut off by the end record */
 	if (was >> 48 != 0 && was >> 48 != (g->gen & 0xffffu))
 		mdbus_store_release(&c->mine->left[(was >> 48) % 4u], was);
+	MDBUS_HOOK("move.left");
 	if (c->gen.gen != 0) {
 		mdbus_count(g->flags & MDBUS_GEN_JUMPED ? &c->mine->count.jumps : &c->mine->count.restarts, 1u);
 		if (g->flags & MDBUS_GEN_JUMPED)
@@ -77,6 +79,7 @@ static void move_to(struct mdbus_channel *c, const struct mdbus_gen *g, uint64_t
 	c->stranded = 0;
 	c->gen_hint = mdbus_load_acquire(&c->ring.hdr->gen);
 	c->limit = mdbus_gen_get(c->ring.hdr, g->gen + 1, &next) ? next.base - 1u : POS_MASK;
+	MDBUS_HOOK("move.session");
 	__builtin_memcpy(c->mine->session[g->gen % 4u], c->name, sizeof(c->name));
 	MDBUS_HOOK("move.before");
 	mdbus_channel_progress(c);
@@ -303,7 +306,9 @@ static void hold(struct mdbus_channel *c, const struct mdbus_chunk *p, const str
 	bool agreed = a->count >= c->desc.agree_packets || c->reset_hint || wraps(c, first) || other_agrees(c, a);
 
 	mdbus_store_relaxed(&c->mine->candidate_session, a->session);
+	MDBUS_HOOK("candidate.session");
 	mdbus_store_relaxed(&c->mine->candidate_seq, a->first + 1u);
+	MDBUS_HOOK("candidate.seq");
 	if (a->proven && agreed)
 		accept(c, frame, now_ns);
 }

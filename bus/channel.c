@@ -234,13 +234,16 @@ enum mdbus_decode_error mdbus_channel_publish(struct mdbus_channel *c, const str
 		note_carried(c, d->next_seq, d->next_seq);
 	if (c->next_seq != was) {
 		mdbus_store_relaxed(&c->mine->count.last_seq, c->next_seq - 1u);
+		MDBUS_HOOK("progress.before");
 		mdbus_channel_progress(c);
+		MDBUS_HOOK("progress.after");
 	}
 	if (n > 0 && t.late == 0 && m[n - 1u].seq - m[0].seq == n - 1u)
 		mdbus_resolver_note(&c->resolver, position(c, m[0].seq), n);
 	else if (c->resolver.head < c->gen.base + (c->next_seq - c->gen.first_seq))
 		c->resolver.open = true;
 	mdbus_store_release(&c->mine->head, c->resolver.head);
+	MDBUS_HOOK("head.after");
 	c->stranded = t.late == n ? c->stranded + n : 0;
 	if (c->stranded > STRANDED_MAX)
 		c->gen.gen = 0; /* this line missed a restart altogether: let the next packet find its place afresh */

@@ -167,6 +167,7 @@ int mdbus_gen_open(struct mdbus_ring_hdr *r, struct mdbus_gen *g)
 	while (hint < g->gen &&
 	       !__atomic_compare_exchange_n(&r->gen, &hint, g->gen, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
 		;
+	MDBUS_HOOK("gen.open.told");
 	return 0;
 }
 

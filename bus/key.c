@@ -175,7 +175,10 @@ void mdbus_keys_sweep(struct mdbus_keys *k, uint64_t now_ns)
 	for (uint32_t i = 0; i < MDBUS_KEY_WAYS; i++) {
 		struct mdbus_pair e = load(&b[i]);
 
-		if (e.lo >> 16 != 0 && aged(k, e, now_ns))
-			mdbus_cas_pair(&b[i], &e, pair_make(0, 0, 0, pair_n(e), false));
+		if (e.lo >> 16 == 0 || !aged(k, e, now_ns))
+			continue;
+		MDBUS_HOOK("key.sweep.before");
+		mdbus_cas_pair(&b[i], &e, pair_make(0, 0, 0, pair_n(e), false));
+		MDBUS_HOOK("key.sweep.after");
 	}
 }

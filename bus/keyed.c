@@ -160,6 +160,7 @@ static void take(struct mdbus_channel *c, const struct mdbus_chunk *p, const str
 	if (!mdbus_holds_full(c->holds) && settle(c, p, m, &key, now_ns)) {
 		mdbus_count(&c->mine->count.won, 1u);
 		mdbus_store_release(&c->mine->head, free_position(c));
+		MDBUS_HOOK("keyed.head");
 		mdbus_store_relaxed(&c->mine->count.last_seq, c->tail - c->gen.base);
 	} else {
 		mdbus_count(&c->mine->count.duplicates, 1u);

@@ -7,6 +7,7 @@
  * used: the reply by its numbers, each segment by mdbus_segment_attach, and the segments against one another.
  */
 #include <errno.h>
+#include <mdbus/hook.h>
 #include <mdbus/lease.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -268,6 +269,7 @@ static int receive_all(struct mdbus_bus *bus, int sock, const char *name)
 		for (uint32_t i = 0; i < r.nfd; i++) {
 			if (rc == 0)
 				rc = take(bus, &r.fd[i], fd[i]);
+			MDBUS_HOOK("attach.taken");
 			close(fd[i]);
 		}
 	} while (rc == 0 && r.left > 0 && r.nfd > 0);
@@ -287,6 +289,7 @@ static void give_back(const char *bus_name, uint32_t id)
 	if (sock < 0)
 		return; /* the next mdbusd sees that this process is gone */
 	snprintf(q.bus, sizeof(q.bus), "%s", bus_name);
+	MDBUS_HOOK("detach.dialled");
 	if (send_request(&scratch, sock, &q) == 0 && receive(&scratch, sock, &r, fd) == 0) {
 		for (uint32_t i = 0; i < r.nfd; i++)
 			close(fd[i]);
@@ -305,6 +308,7 @@ static int attempt(struct mdbus_bus *bus, const struct mdbus_lease_request *q)
 		return sock;
 	int rc = send_request(bus, sock, q);
 
+	MDBUS_HOOK("attach.asked");
 	if (rc == 0)
 		rc = receive_all(bus, sock, q->bus);
 	close(sock);
@@ -384,6 +388,7 @@ void mdbus_bus_detach(struct mdbus_bus *bus)
 		snprintf(name, sizeof(name), "%s", bus->dir->segment.bus);
 	bus->lease_id = 0;
 	unmap_all(bus);
+	MDBUS_HOOK("detach.unmapped");
 	if (id != 0 && name[0])
 		give_back(name, id);
 }

@@ -200,6 +200,7 @@ static int place(const struct mdbus_segment_spec *spec, const struct placing *p,
 	h->index = spec->index;
 	h->page_kind = kind;
 	snprintf(h->bus, sizeof(h->bus), "%s", spec->bus);
+	MDBUS_HOOK("segment.create.header");
 	*map = (struct mdbus_mapping){ .base = base, .size = size, .fd = fd };
 	return 0;
 }
@@ -381,7 +382,10 @@ int mdbus_segment_remove(const char *dir, const char *name)
 			return -errno;
 		MDBUS_HOOK("segment.remove.file");
 	}
-	return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+	int rc = unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+
+	MDBUS_HOOK("segment.remove.name");
+	return rc;
 }
 
 static void sweep_dir(const char *path)
@@ -396,8 +400,10 @@ static void sweep_dir(const char *path)
 		bool tmp = strncmp(e->d_name, TMP_MARK, sizeof(TMP_MARK) - 1u) == 0;
 		bool dangling = e->d_type == DT_LNK && fstatat(dirfd(d), e->d_name, &st, 0) < 0 && errno == ENOENT;
 
-		if (tmp || dangling)
-			unlinkat(dirfd(d), e->d_name, 0);
+		if (!tmp && !dangling)
+			continue;
+		unlinkat(dirfd(d), e->d_name, 0);
+		MDBUS_HOOK("segment.swept");
 	}
 	closedir(d);
 }

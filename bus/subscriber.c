@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <mdbus/hook.h>
 #include <mdbus/lease.h>
 #include <mdbus/ring.h>
 #include <stdio.h>
@@ -331,6 +332,7 @@ static inline void account(struct mdbus_sub *s, const struct mdbus_record *r)
 static void note_position(struct mdbus_sub *s, const struct reader *d)
 {
 	mdbus_store_relaxed(&s->seat->channel[d->channel].pos, d->pos);
+	MDBUS_HOOK("sub.position");
 }
 
 bool mdbus_sub_next(struct mdbus_sub *s, struct mdbus_record *r)
@@ -413,11 +415,13 @@ void mdbus_sub_wait(struct mdbus_sub *s, uint64_t timeout_ns)
 	for (uint32_t i = 0; i < s->nreader; i++)
 		note_position(s, &s->reader[i]);
 	mdbus_store_relaxed(&s->seat->sleeping, 1);
+	MDBUS_HOOK("sub.sleeps");
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!anything(s)) {
 		mdbus_count(&s->seat->count.sleeps, 1u);
 		syscall(SYS_futex, bell, FUTEX_WAIT, heard, &ts, NULL, 0);
 	}
+	MDBUS_HOOK("sub.woken");
 	mdbus_store_relaxed(&s->seat->sleeping, 0);
 	mdbus_store_relaxed(&s->seat->count.heartbeat_ns, mdbus_clock_ns());
 }
@@ -513,6 +517,7 @@ void mdbus_sub_close(struct mdbus_sub *s)
 {
 	if (s == NULL)
 		return;
+	MDBUS_HOOK("sub.close");
 	if (!s->borrowed)
 		mdbus_bus_detach(&s->bus);
 	for (uint32_t i = 0; s->reader != NULL && i < s->nreader; i++)

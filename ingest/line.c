@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <mdbus/hook.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -80,6 +81,7 @@ static int recover_frames(struct mdbus_line *l)
 	if (l->pool.stack == NULL)
 		return fail(l, -ENOMEM, "out of memory");
 	mdbus_arena_scan(&l->bus, l->index, &l->holds);
+	MDBUS_HOOK("line.scanned");
 	for (uint32_t f = n; f-- > 0;) {
 		if (l->holds.refs[f] == 0)
 			mdbus_frames_put(&l->pool, f);
@@ -135,6 +137,7 @@ static int open_backend(struct mdbus_line *l)
 	};
 
 	l->backend = l->ops->open(&env);
+	MDBUS_HOOK("line.opened");
 	if (l->backend == NULL)
 		return fail(l, -EIO, "%s", env.error);
 	return 0;
@@ -147,6 +150,7 @@ int mdbus_line_open(struct mdbus_line *l, const char *bus, const char *name)
 	memset(l, 0, sizeof(*l));
 	(void)mdbus_guard_add(&l->bus); /* a subscriber may cut its seat short, which this line looks at */
 	rc = mdbus_bus_attach(&l->bus, bus, MDBUS_LEASE_LINE, name, ATTACH_MS);
+	MDBUS_HOOK("line.attached");
 	if (rc != 0) {
 		mdbus_guard_remove(&l->bus);
 		return fail(l, rc, "%s", l->bus.error);
@@ -180,6 +184,7 @@ void mdbus_line_close(struct mdbus_line *l)
 {
 	if (l->backend != NULL)
 		l->ops->close(l->backend);
+	MDBUS_HOOK("line.closed");
 	mdbus_holds_free(&l->holds);
 	mdbus_flow_map_free(&l->map);
 	free(l->pool.stack);
@@ -294,6 +299,7 @@ static void take_packet(struct mdbus_line *l, struct mdbus_rx *rx, uint64_t now)
 		return;
 	}
 	__builtin_memcpy(l->frames + start, &meta, sizeof(meta));
+	MDBUS_HOOK("line.stamped");
 	mdbus_count(&l->arena->count.feed_packets, 1u);
 	struct mdbus_chunk chunk = {
 		.off = l->arena->frames_off + start + rx->off, .bytes = payload, .len = rx->len, .rx_ns = now,
@@ -340,6 +346,7 @@ static void ring_bell(struct mdbus_line *l, uint64_t now)
 	if (!sleeping)
 		return;
 	__atomic_fetch_add(bell, 1u, __ATOMIC_RELEASE);
+	MDBUS_HOOK("line.bell");
 	syscall(SYS_futex, bell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 	mdbus_count(&l->arena->count.doorbells, 1u);
 }
@@ -347,6 +354,7 @@ static void ring_bell(struct mdbus_line *l, uint64_t now)
 static void housekeeping(struct mdbus_line *l, uint64_t now)
 {
 	mdbus_store_relaxed(&l->arena->count.heartbeat_ns, now);
+	MDBUS_HOOK("line.heartbeat");
 	if (now - l->stats_ns < STATS_NS)
 		return;
 	l->stats_ns = now;
@@ -381,6 +389,7 @@ int mdbus_line_round(struct mdbus_line *l)
 			__builtin_prefetch(l->frames + (uint64_t)l->rx[i + 1].frame * l->arena->frame_size + l->rx[i + 1].off);
 		bytes += l->rx[i].len;
 		take_packet(l, &l->rx[i], now);
+		MDBUS_HOOK("line.taken");
 		settle_frame(l, frame);
 	}
 	mdbus_count(&l->arena->count.polls, 1u);
@@ -389,6 +398,7 @@ int mdbus_line_round(struct mdbus_line *l)
 		mdbus_count(&l->arena->count.bytes, bytes);
 		mdbus_store_relaxed(&l->arena->count.last_arrival_ns, now);
 		take_frames_back(l);
+		MDBUS_HOOK("line.frames");
 		mdbus_store_relaxed(&l->arena->count.frames_held, l->held);
 		mdbus_store_relaxed(&l->arena->count.frames_free, l->arena->nframes - l->held);
 		l->bell_due = true;

@@ -7,6 +7,7 @@
 #include "daemon.h"
 #include "process.h"
 #include <errno.h>
+#include <mdbus/hook.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -60,13 +61,16 @@ static int run(struct mdbus_daemon *d)
 		mdbus_privilege_drop(d);
 	if (rc == 0)
 		rc = mdbus_ctl_open(d);
+	MDBUS_HOOK("daemon.ctl");
 	if (rc == 0)
 		rc = mdbus_lease_server_open(d);
+	MDBUS_HOOK("daemon.listens");
 	if (rc == 0) {
 		say_ready(d);
 		mdbus_loop_run(d);
 		mdbus_event(d, "daemon_stop", NULL, NULL);
 	}
+	MDBUS_HOOK("daemon.ends");
 	mdbus_lease_server_close(d);
 	mdbus_ctl_close(d);
 	mdbus_buses_close(d);

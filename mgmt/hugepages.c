@@ -71,6 +71,7 @@ static bool mount_own(struct mdbus_daemon *d, uint32_t page, bool may_mount)
 			return false;
 		}
 	}
+	MDBUS_HOOK("huge.mounted");
 	memcpy(d->huge[page], path, sizeof(path));
 	return true;
 }
@@ -199,6 +200,7 @@ void mdbus_huge_close(struct mdbus_daemon *d)
 		snprintf(path, sizeof(path), "%s/%s", d->run, pages[page].name);
 		if (strcmp(path, d->huge[page]) == 0)
 			umount2(path, MNT_DETACH); /* detach: a stray mapping must not keep it in the name space */
+		MDBUS_HOOK("huge.unmounted");
 		rmdir(path); /* also what was unmounted by one that was killed then */
 		if (d->huge[page][0])
 			rmdir(d->huge[page]);
@@ -208,6 +210,7 @@ void mdbus_huge_close(struct mdbus_daemon *d)
 	for (uint32_t page = 0; page < 2; page++) {
 		if (r[page].added > 0 && read_number(page, "nr_hugepages", &nr))
 			write_nr(page, nr > r[page].added ? nr - r[page].added : 0);
+		MDBUS_HOOK("huge.lowered");
 	}
 	record_path(d, path, sizeof(path));
 	unlink(path);

@@ -70,6 +70,7 @@ static void up(struct mdbus_daemon *d, struct mdbus_holder *h)
 	}
 	mdbus_scan_line_up(h->bus, h->index);
 	mdbus_store_release(&dir->line_state[h->index], MDBUS_LINE_UP);
+	MDBUS_HOOK("lease.line.up");
 	mdbus_event(d, "line_up", h->bus, "{s:s, s:I}", "line", mdbus_holder_name(h), "pid", (json_int_t)l->pid);
 }
 
@@ -84,6 +85,7 @@ int mdbus_lease_grant(struct mdbus_daemon *d, struct mdbus_holder *h, struct mdb
 	if (rc < 0)
 		return rc;
 	p->pidfd = -1;
+	MDBUS_HOOK("lease.grant.watched");
 	l->pid = (uint32_t)p->pid;
 	l->start = p->start;
 	l->uid = p->uid;
@@ -107,6 +109,7 @@ static void adopt_one(struct mdbus_daemon *d, struct mdbus_holder *h)
 	if (l->state == MDBUS_LEASE_FREE) {
 		if (!h->seat)
 			mdbus_store_release(&h->bus->map.dir->line_state[h->index], MDBUS_LINE_DOWN);
+		MDBUS_HOOK("adopt.free");
 		return;
 	}
 	int fd = l->state == MDBUS_LEASE_HELD ? mdbus_process_open((pid_t)l->pid, l->start) : -ESRCH;
@@ -127,7 +130,9 @@ static void adopt_one(struct mdbus_daemon *d, struct mdbus_holder *h)
 		return;
 	}
 	(void)take_seat(h);
+	MDBUS_HOOK("adopt.watched");
 	up(d, h);
+	MDBUS_HOOK("adopt.one");
 }
 
 void mdbus_lease_adopt(struct mdbus_daemon *d, struct mdbus_served *b)
@@ -135,6 +140,7 @@ void mdbus_lease_adopt(struct mdbus_daemon *d, struct mdbus_served *b)
 	const struct mdbus_bus_hdr *dir = b->map.dir;
 
 	mdbus_event(d, "adopt", b, "{s:i}", "held", (int)mdbus_bus_held(b));
+	MDBUS_HOOK("adopt.begin");
 	for (uint32_t i = 0; i < dir->nline; i++)
 		adopt_one(d, &b->line[i]);
 	for (uint32_t i = 0; i < dir->nseat; i++)

@@ -9,6 +9,7 @@
  * Killed inside: clients see their connection closed and ask the next mdbusd; what was granted is in the bus directory.
  */
 #include <errno.h>
+#include <mdbus/hook.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,8 +94,10 @@ static int send_some(struct mdbus_lease_connection *c)
 	r.index = c->sending->index;
 	r.nfd = n;
 	r.left = total - c->sent - n;
+	MDBUS_HOOK("lease.send.before");
 	if (rc >= 0)
 		rc = send_reply(c->client.source.fd, &r, fd, n);
+	MDBUS_HOOK("lease.send.after");
 	for (uint32_t i = 0; i < n; i++)
 		close(fd[i]);
 	if (rc == 0)

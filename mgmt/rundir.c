@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <mdbus/hook.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,6 +93,7 @@ static int take_lock(struct mdbus_daemon *d)
 	}
 	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
 
+	MDBUS_HOOK("run.locked");
 	if (ftruncate(d->lock_fd, 0) < 0 || pwrite(d->lock_fd, text, (size_t)n, 0) != n)
 		return -errno;
 	return 0;
@@ -204,6 +206,7 @@ int mdbus_rundir_bus_make(const struct mdbus_daemon *d, const char *name, const 
 	char link[2 * MDBUS_RUN_PATH_MAX];
 	int rc = make_directory(b->dir);
 
+	MDBUS_HOOK("bus.directory");
 	for (int i = 0; i < 2 && rc == 0; i++)
 		rc = b->huge[i][0] ? make_directory(b->huge[i]) : 0;
 	if (rc < 0 || strcmp(d->run, d->store) == 0)
@@ -219,12 +222,15 @@ static void empty_directory(const char *path)
 	struct dirent *e;
 
 	mdbus_segment_remove(path, "bus");
+	MDBUS_HOOK("bus.remove.begun");
 	while (at && (e = readdir(at))) {
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
 			mdbus_segment_remove(path, e->d_name);
+		MDBUS_HOOK("bus.remove.segment");
 	}
 	if (at)
 		closedir(at);
+	MDBUS_HOOK("bus.remove.empty");
 	rmdir(path);
 }
 
@@ -250,9 +256,11 @@ void mdbus_rundir_close(struct mdbus_daemon *d, bool everything)
 		unlink(path);
 	}
 	if (everything) {
+		MDBUS_HOOK("run.close.sockets");
 		(void)mdbus_dpdk_files_remove(d->run, NULL);
 		snprintf(path, sizeof(path), "%s/mdbusd.lock", d->run);
 		unlink(path);
+		MDBUS_HOOK("run.close.lock");
 		if (strcmp(d->run, d->store) != 0)
 			rmdir(d->store);
 		rmdir(d->run);

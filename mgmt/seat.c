@@ -5,6 +5,7 @@
 #include "seat.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <mdbus/hook.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -60,8 +61,10 @@ int mdbus_seat_reset(const struct mdbus_served *b, uint32_t seat)
 	memcpy(fresh.segment.bus, b->map.dir->segment.bus, sizeof(fresh.segment.bus));
 	int rc = mdbus_seat_mend_length(fd);
 
+	MDBUS_HOOK("seat.mended");
 	if (rc == 0 && pwrite(fd, &fresh, sizeof(fresh), 0) != (ssize_t)sizeof(fresh))
 		rc = errno ? -errno : -EIO;
+	MDBUS_HOOK("seat.written");
 	if (fd != held)
 		close(fd);
 	return rc;
