@@ -57,7 +57,7 @@ CPPFLAGS    += -DMDBUS_HAVE_DPDK=1
 endif
 
 DIRS        := bus ingest subscribers mgmt
-xdp_only    := $(if $(HAVE_XDP),,ingest/backend_xdp.c ingest/backend_xdp_prog.c ingest/feed_xdp.c)
+xdp_only    := $(if $(HAVE_XDP),,ingest/backend_xdp.c ingest/backend_xdp_prog.c ingest/backend_xdp_early.c ingest/feed_xdp.c)
 mains       := $(foreach d,$(DIRS),$(wildcard $(d)/*_main.c))
 dpdk_src    := $(wildcard ingest/backend_dpdk*.c)
 sources      = $(filter-out $(mains) $(xdp_only) $(dpdk_src) %.bpf.c,$(wildcard $(1)/*.c))
@@ -273,7 +273,7 @@ hooks: hooked ## kill every process at each of its hooks, and judge: [SEED=n]
 # One BPF source, compiled and wrapped into a C skeleton at build time.
 ifeq ($(HAVE_XDP),y)
 BPF_ARCH    := $(patsubst x86_64,x86,$(patsubst aarch64,arm64,$(shell uname -m)))
-$(B)/gen/line_xdp.skel.h: ingest/line_xdp.bpf.c ingest/line_xdp.h
+$(B)/gen/line_xdp.skel.h: ingest/line_xdp.bpf.c ingest/line_xdp.h bus/fixed.h
 	@mkdir -p $(@D)
 	$(CLANG) -g -O2 -mcpu=v3 -target bpf -D__TARGET_ARCH_$(BPF_ARCH) -Iinclude \
 		-I/usr/include/$(shell uname -m)-linux-gnu -Wall -Wextra $(if $(WERROR),-Werror) -c $< -o $(B)/gen/line_xdp.bpf.o

@@ -79,8 +79,11 @@ static void note_lateness(struct mdbus_channel *c, uint64_t pos, uint64_t rx_ns)
 	if (mdbus_stamp_kind(stamp) != MDBUS_KIND_INLINE || mdbus_ref_line(ref) == c->line)
 		return;
 	__builtin_memcpy(&won_ns, slot->bytes, sizeof(won_ns));
-	if (mdbus_ring_still(slot, stamp) && rx_ns >= won_ns)
-		mdbus_hist_add(&mine->lateness, rx_ns - won_ns);
+	if (!mdbus_ring_still(slot, stamp) || rx_ns < won_ns)
+		return;
+	c->late_ns = rx_ns - won_ns;
+	c->late_known = true;
+	mdbus_hist_add(&mine->lateness, c->late_ns);
 }
 
 /* Compare every n-th duplicate with the copy that was published. */
@@ -197,19 +200,6 @@ static void count(struct mdbus_channel *c, const struct tally *t, uint32_t n)
 	mdbus_count(&c->mine->count.by_ref, t->by_ref);
 }
 
-/* This line has carried [first, next): count what it skipped before that, and what it had skipped and now brings late. */
-static inline void note_carried(struct mdbus_channel *c, uint64_t first, uint64_t next)
-{
-	if (first < c->next_seq)
-		mdbus_count(&c->mine->count.line_gaps, 0 - mdbus_seen_late(&c->seen, c->next_seq, first, next));
-	if (next < c->next_seq || (next == c->next_seq && first < next))
-		return;
-	if (first > c->next_seq)
-		mdbus_count(&c->mine->count.line_gaps, first - c->next_seq);
-	mdbus_seen_advance(&c->seen, c->next_seq, first > c->next_seq ? first : c->next_seq, next);
-	c->next_seq = next;
-}
-
 enum mdbus_decode_error mdbus_channel_publish(struct mdbus_channel *c, const struct mdbus_chunk *p,
                                               const struct mdbus_packet *d, uint64_t now_ns)
 {
@@ -229,9 +219,9 @@ enum mdbus_decode_error mdbus_channel_publish(struct mdbus_channel *c, const str
 		(together ? offer_batch : offer)(c, p, m + i, n - i < MDBUS_OWN_BATCH ? n - i : MDBUS_OWN_BATCH, flags, &t);
 	count(c, &t, n);
 	if (n > 0)
-		note_carried(c, m[0].seq, t.top);
+		mdbus_channel_carried(c, m[0].seq, t.top);
 	if (err == MDBUS_DECODE_OK && d->has_next && d->next_seq > c->next_seq && d->next_seq - c->next_seq <= c->desc.window)
-		note_carried(c, d->next_seq, d->next_seq);
+		mdbus_channel_carried(c, d->next_seq, d->next_seq);
 	if (c->next_seq != was) {
 		mdbus_store_relaxed(&c->mine->count.last_seq, c->next_seq - 1u);
 		MDBUS_HOOK("progress.before");
@@ -301,6 +291,9 @@ enum mdbus_decode_error mdbus_channel_packet(struct mdbus_channel *c, const stru
 		return MDBUS_DECODE_OK;
 	if (mdbus_load_relaxed(&c->ring.hdr->gen) != c->gen_hint)
 		look_for_limit(c);
+
+	if (c->catch_up && first > c->next_seq && d.session == c->session && c->gen.gen != 0)
+		c->catch_up(c->catch_up_self, first);
 
 	uint64_t ahead = first - c->next_seq;
 	bool ordinary = c->gen.gen != 0 && d.session == c->session && next <= MDBUS_SEQ_MAX;

@@ -81,6 +81,14 @@ struct mdbus_channel {
 	struct mdbus_candidate candidate;
 	struct mdbus_keys keys;
 	uint64_t tail;        /* arrival order: where to look for a free position */
+	uint64_t late_ns;     /* how late the newest duplicate came that was looked at */
+	bool late_known;
+	/*
+	 * Called before a packet whose first number is ahead: those before it may have been dropped early, by whoever set
+	 * this, who tells by mdbus_channel_dropped.  NULL: none are.
+	 */
+	void (*catch_up)(void *self, uint64_t before);
+	void *catch_up_self;
 	struct mdbus_channel *unseq; /* where this channel's unsequenced messages go, NULL: nowhere, they are counted */
 };
 
@@ -103,6 +111,20 @@ bool mdbus_channel_tick(struct mdbus_channel *c, uint64_t now_ns);
 
 /* Publish what is kept back only for want of agreement as a true restart: the source has ended (a file). */
 void mdbus_channel_flush(struct mdbus_channel *c, uint64_t now_ns);
+
+/* ---- early drop (early.c) --------------------------------------------------------------------------------------- */
+
+/*
+ * Numbers [*from, *to) of this line's session have their records in the ring for good: copies of them are of no use and
+ * may be dropped before they come here.  *to only grows while c->gen stays.  False: nothing may be dropped now.
+ */
+bool mdbus_channel_committed(struct mdbus_channel *c, uint64_t *from, uint64_t *to);
+
+/* Numbers [first, next) of this line's generation came and were dropped early: this line has got so far. */
+void mdbus_channel_dropped(struct mdbus_channel *c, uint64_t first, uint64_t next);
+
+/* So many packets with so many messages were dropped early: count them as what they were. */
+void mdbus_channel_count_dropped(struct mdbus_channel *c, uint64_t packets, uint64_t messages);
 
 /* ---- between the parts of this module --------------------------------------------------------------------------- */
 
@@ -148,6 +170,19 @@ static inline bool mdbus_packet_range(const struct mdbus_packet *d, uint64_t *fi
 	}
 	*first = *next = d->next_seq;
 	return d->has_next;
+}
+
+/* This line has carried [first, next): count what it skipped before that, and what it had skipped and now brings late. */
+static inline void mdbus_channel_carried(struct mdbus_channel *c, uint64_t first, uint64_t next)
+{
+	if (first < c->next_seq)
+		mdbus_count(&c->mine->count.line_gaps, 0 - mdbus_seen_late(&c->seen, c->next_seq, first, next));
+	if (next < c->next_seq || (next == c->next_seq && first < next))
+		return;
+	if (first > c->next_seq)
+		mdbus_count(&c->mine->count.line_gaps, first - c->next_seq);
+	mdbus_seen_advance(&c->seen, c->next_seq, first > c->next_seq ? first : c->next_seq, next);
+	c->next_seq = next;
 }
 
 /* Tell the others how far this line is: after everything below next_seq was published. */

@@ -41,10 +41,25 @@ static bool at_the_front(const struct mdbus_resolver *v)
 	return mdbus_stamp_is(stamp, v->head - 1u, v->gen.gen) && mdbus_stamp_kind(stamp) == MDBUS_KIND_SKIP;
 }
 
+/* The furthest head that any line has noted; 0: none has. */
+static uint64_t furthest_head(const struct mdbus_resolver *v)
+{
+	uint64_t head = 0;
+
+	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
+		const struct mdbus_line_channel *c = v->line_mask >> k & 1u ? line_channel(v, k) : NULL;
+		uint64_t h = c ? mdbus_load_acquire(&c->head) : 0;
+
+		if (h > head)
+			head = h;
+	}
+	return head;
+}
+
 void mdbus_resolver_init(struct mdbus_resolver *v, const struct mdbus_bus *bus, uint32_t channel, uint32_t line)
 {
 	const struct mdbus_channel_desc *d = &bus->dir->channel[channel];
-	uint64_t head = 0, gaps = v->gaps, resets = v->resets;
+	uint64_t head, gaps = v->gaps, resets = v->resets;
 	uint32_t recovery = 0;
 
 	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++)
@@ -61,17 +76,26 @@ void mdbus_resolver_init(struct mdbus_resolver *v, const struct mdbus_bus *bus, 
 		.reorder_window = d->reorder_window,
 		.timeout_ns = d->gap_timeout_ns,
 	};
-	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
-		const struct mdbus_line_channel *c = v->line_mask >> k & 1u ? line_channel(v, k) : NULL;
-		uint64_t h = c ? mdbus_load_acquire(&c->head) : 0;
-
-		if (h > head)
-			head = h;
-	}
+	head = furthest_head(v);
 	if (head != 0 && mdbus_gen_find(v->ring.hdr, head, &v->gen)) {
 		v->head = head;
 		v->leading = at_the_front(v);
 	}
+}
+
+void mdbus_resolver_follow(struct mdbus_resolver *v)
+{
+	uint64_t head = furthest_head(v);
+	struct mdbus_gen next;
+
+	if (head <= v->head)
+		return;
+	if (v->gen.gen == 0 || mdbus_gen_get(v->ring.hdr, v->gen.gen + 1, &next)) {
+		mdbus_resolver_init(v, v->bus, v->channel, v->ring.line);
+		return;
+	}
+	v->head = head;
+	v->leading = at_the_front(v);
 }
 
 /* Enter generation gen if it is open. */

@@ -78,6 +78,12 @@ uint64_t mdbus_resolver_wanted(struct mdbus_resolver *v, uint64_t now_ns);
 /* Step over records without declaring any: what a line does after publishing at its head. */
 void mdbus_resolver_advance(struct mdbus_resolver *v);
 
+/*
+ * Go to the furthest head that any line has noted, without looking at the slots between: for a line that does not look at
+ * what others publish.
+ */
+void mdbus_resolver_follow(struct mdbus_resolver *v);
+
 /* Positions [pos, pos + n) have just been found or made resolved by the caller. */
 static inline void mdbus_resolver_note(struct mdbus_resolver *v, uint64_t pos, uint64_t n)
 {

@@ -28,6 +28,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include <xdp/xsk.h>
+#include "backend_xdp_early.h"
 #include "backend_xdp_prog.h"
 #include "join.h"
 
@@ -46,6 +47,8 @@ struct xdp_line {
 	struct xsk_ring_cons rx;
 	struct xsk_ring_prod fill;
 	struct mdbus_frames *pool;
+	struct mdbus_xdp_early *early; /* NULL: nothing is dropped early */
+	uint32_t taken;                /* packets of the last poll */
 	uint8_t *frames;
 	uint64_t *lent; /* a bit per frame: with the kernel, in the fill or receive ring */
 	uint32_t nframes;
@@ -90,9 +93,8 @@ static void wake_kernel(struct xdp_line *x)
 	(void)recvfrom(x->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
 }
 
-static void xdp_refill(void *self)
+static void lend_frames(struct xdp_line *x)
 {
-	struct xdp_line *x = self;
 	uint32_t room = xsk_prod_nb_free(&x->fill, x->pool->nfree);
 	uint32_t n = room < x->pool->nfree ? room : x->pool->nfree;
 	uint32_t at;
@@ -109,6 +111,15 @@ static void xdp_refill(void *self)
 	}
 	if (xsk_ring_prod__needs_wakeup(&x->fill))
 		wake_kernel(x);
+}
+
+static void xdp_refill(void *self)
+{
+	struct xdp_line *x = self;
+
+	lend_frames(x);
+	if (x->early)
+		mdbus_xdp_early_round(x->early, x->taken, x->rx.size);
 }
 
 /* Fill in one packet from its descriptor, which is trusted no further than needed to stay inside the arena. */
@@ -135,11 +146,12 @@ static int xdp_poll(void *self, struct mdbus_rx *rx, uint32_t max)
 	struct xdp_line *x = self;
 	uint32_t at = 0, got = 0, n = xsk_ring_cons__peek(&x->rx, max, &at);
 
+	x->taken = n;
 	if (n == 0) {
 		if (x->broken)
 			return x->broken;
 		if (x->pool->nfree || xsk_ring_prod__needs_wakeup(&x->fill))
-			xdp_refill(x);
+			lend_frames(x);
 		return 0;
 	}
 	for (uint32_t i = 0; i < n; i++) {
@@ -150,6 +162,13 @@ static int xdp_poll(void *self, struct mdbus_rx *rx, uint32_t max)
 	}
 	xsk_ring_cons__release(&x->rx, n);
 	return (int)got;
+}
+
+static uint32_t xdp_waiting(void *self)
+{
+	struct xdp_line *x = self;
+
+	return xsk_cons_nb_avail(&x->rx, UINT32_MAX);
 }
 
 static void xdp_wait(void *self, uint32_t timeout_us)
@@ -381,6 +400,7 @@ static void xdp_close(void *self)
 
 	mdbus_xdp_prog_close(&x->prog);
 	drop_socket(x);
+	mdbus_xdp_early_close(x->early);
 	mdbus_join_close(&x->join);
 	for (uint32_t frame = 0; x->lent && frame < x->nframes; frame++) {
 		if (take_back(x, frame))
@@ -426,8 +446,10 @@ static int start(struct xdp_line *x, struct mdbus_backend_env *env)
 	}
 	x->fd = xsk_socket__fd(x->xsk);
 	report_mode(x);
-	xdp_refill(x);
+	lend_frames(x);
 	rc = mdbus_join_open(&x->join, x->ifindex, env->flows, env->nflow, env->error, sizeof(env->error));
+	if (rc == 0)
+		rc = mdbus_xdp_early_open(&x->early, &x->prog, env);
 	if (rc)
 		return rc;
 	rc = mdbus_xdp_prog_start(&x->prog, env->line->queue, env->flows, env->nflow, x->fd, env->error,
@@ -461,6 +483,7 @@ const struct mdbus_backend_ops mdbus_backend_af_xdp = {
 	.name = "af_xdp",
 	.open = xdp_open,
 	.poll = xdp_poll,
+	.waiting = xdp_waiting,
 	.refill = xdp_refill,
 	.wait = xdp_wait,
 	.stats = xdp_stats,

@@ -72,7 +72,8 @@ const char *mdbus_xdp_missing(char *buf, size_t len)
 
 void mdbus_xdp_prog_init(struct mdbus_xdp_prog *prog)
 {
-	*prog = (struct mdbus_xdp_prog){ .link = -1, .prog = -1, .flows = -1, .sockets = -1, .counts = -1 };
+	*prog = (struct mdbus_xdp_prog){ .link = -1, .prog = -1, .flows = -1, .sockets = -1, .counts = -1,
+		.early = -1 };
 }
 
 static void let_go(int *fd)
@@ -89,6 +90,7 @@ static void let_go_of_all(struct mdbus_xdp_prog *prog)
 	let_go(&prog->flows);
 	let_go(&prog->sockets);
 	let_go(&prog->counts);
+	let_go(&prog->early);
 }
 
 static int keep(int *fd, int of)
@@ -114,6 +116,8 @@ static int load(struct mdbus_xdp_prog *prog)
 		rc = keep(&prog->sockets, bpf_map__fd(skel->maps.sockets));
 	if (rc == 0)
 		rc = keep(&prog->counts, bpf_map__fd(skel->maps.counts));
+	if (rc == 0)
+		rc = keep(&prog->early, bpf_map__fd(skel->maps.early));
 	line_xdp__destroy(skel);
 	return rc;
 }
@@ -190,6 +194,7 @@ static int take_map(struct mdbus_xdp_prog *prog, uint32_t id)
 		{ "flows", &prog->flows, BPF_MAP_TYPE_HASH, sizeof(struct line_xdp_key), 4, LINE_XDP_FLOWS },
 		{ "sockets", &prog->sockets, BPF_MAP_TYPE_XSKMAP, 4, 4, LINE_XDP_QUEUES },
 		{ "counts", &prog->counts, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct line_xdp_counts), LINE_XDP_QUEUES },
+		{ "early", &prog->early, BPF_MAP_TYPE_ARRAY_OF_MAPS, 4, 4, LINE_XDP_QUEUES },
 	};
 	struct bpf_map_info info = { 0 };
 	uint32_t size = sizeof(info);
@@ -234,7 +239,7 @@ static int join_program(struct mdbus_xdp_prog *prog, uint32_t ifindex, struct th
 		return prog->link;
 	for (uint32_t i = 0; i < info.nr_map_ids && i < sizeof(maps) / sizeof(maps[0]) && rc == 0; i++)
 		rc = take_map(prog, maps[i]);
-	if (rc == 0 && (prog->flows < 0 || prog->sockets < 0 || prog->counts < 0))
+	if (rc == 0 && (prog->flows < 0 || prog->sockets < 0 || prog->counts < 0 || prog->early < 0))
 		rc = -EXDEV;
 	prog->native = there->native;
 #ifdef MDBUS_MUTANT_link_not_held
@@ -455,6 +460,18 @@ int mdbus_xdp_prog_start(struct mdbus_xdp_prog *prog, uint32_t queue, const stru
 	return rc;
 }
 
+int mdbus_xdp_prog_early(const struct mdbus_xdp_prog *prog, uint32_t queue, int early)
+{
+	int rc;
+
+	if (queue >= LINE_XDP_QUEUES)
+		return -EINVAL;
+	if (early >= 0)
+		return bpf_map_update_elem(prog->early, &queue, &early, BPF_ANY);
+	rc = bpf_map_delete_elem(prog->early, &queue);
+	return rc == -ENOENT ? 0 : rc;
+}
+
 int mdbus_xdp_prog_counts(const struct mdbus_xdp_prog *prog, uint64_t counts[LINE_XDP_COUNTS])
 {
 	struct line_xdp_counts now;
@@ -469,6 +486,7 @@ void mdbus_xdp_prog_close(struct mdbus_xdp_prog *prog)
 {
 	if (prog->owns) {
 		(void)bpf_map_delete_elem(prog->sockets, &prog->queue);
+		(void)mdbus_xdp_prog_early(prog, prog->queue, -1);
 		remove_flows(prog->flows, prog->queue);
 		hand_over(prog->flows);
 	}

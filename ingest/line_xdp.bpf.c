@@ -5,8 +5,12 @@
  *
  * Yes: it goes to the AF_XDP socket of the queue it came on, headers and all.  Anything else is left to the kernel as if this
  * program were not there: other protocols, addresses and ports, IP fragments (which cannot be read as packets; the
- * kernel may put them together), headers cut short.  The program decides by headers alone and looks at no
- * payload; whether lengths agree is checked where the packet is read.
+ * kernel may put them together), headers cut short.  The program decides by headers alone; whether lengths
+ * agree is checked where the packet is read.
+ *
+ * Where the process asks for it, a packet of which all messages are in the ring already is dropped here (early drop).  What
+ * the ring has is what the process says; the program remembers no packet, so none is dropped as a duplicate of one
+ * that was received but is not published.
  *
  * One program serves the interface, however many of its queues have a process.  It stays harmless by two habits.  The miss
  * action of the redirect is XDP_PASS, so a queue without a socket, because its process is not ready yet or is dead,
@@ -48,6 +52,23 @@ struct {
 	__type(key, __u32);
 	__type(value, struct line_xdp_counts);
 } counts SEC(".maps");
+
+/* By queue: the flows whose duplicates its process wants dropped, by their index there. */
+struct early_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, LINE_XDP_EARLY);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct line_xdp_early));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, LINE_XDP_QUEUES);
+	__type(key, __u32);
+	__type(value, __u32);
+	__array(values, struct early_map);
+} early SEC(".maps");
 
 struct vlan_tag {
 	__be16 tci;
@@ -97,6 +118,138 @@ static __always_inline int leave_fragment(const struct iphdr *ip, __u32 queue)
 	return owner ? leave(*owner, LINE_XDP_FRAGMENT) : leave(queue, LINE_XDP_OTHER);
 }
 
+/* ---- early drop ---------------------------------------------------------------------------------------------- */
+
+#define LOAD(x)     (*(volatile const __typeof__(x) *)&(x))
+#define STORE(x, v) (*(volatile __typeof__(x) *)&(x) = (v))
+
+/* Loads before stay before loads after: x86 never changes their order, elsewhere an atomic instruction keeps it. */
+static __always_inline void order_loads(struct line_xdp_early *e)
+{
+#ifdef __TARGET_ARCH_x86
+	(void)e;
+	asm volatile("" ::: "memory");
+#else
+	__sync_fetch_and_add(&e->order, 1);
+#endif
+}
+
+/* Eight bytes of the payload, from `at`. False: there are none. */
+static __always_inline bool load_word(const void *payload, const void *end, __u16 at, __u64 *word)
+{
+	const __u8 *p = payload;
+
+	if (at >= MDBUS_FIXED_HDR_MAX)
+		return false;
+	p += at;
+	if ((const void *)(p + 8) > end)
+		return false;
+	*word = *(const __u64 *)p;
+	return true;
+}
+
+static __always_inline bool load_field(const void *payload, const void *end, const struct mdbus_fixed_field *f, __u64 *value)
+{
+	__u64 word;
+
+	if (!load_word(payload, end, f->at, &word))
+		return false;
+	*value = ((f->swap ? __builtin_bswap64(word) : word) >> (f->shift & 63) & f->mask) + f->add;
+	return true;
+}
+
+enum kind { ORDINARY, SPECIAL, STRANGE };
+
+/* What the tests say of a packet. */
+static __always_inline enum kind kind_of(const struct mdbus_fixed *f, const void *payload, const void *end)
+{
+	bool all = true;
+	__u32 n = f->nsession + f->ntest;
+
+	for (__u32 i = 0; i < MDBUS_FIXED_TESTS; i++) {
+		const struct mdbus_fixed_test *t = &f->test[i];
+		__u64 word;
+
+		if (i >= n)
+			break;
+		if (!load_word(payload, end, t->at, &word))
+			return SPECIAL;
+		bool holds = ((word & t->mask) == t->want) != (t->how & MDBUS_FIXED_DIFFER);
+
+		if (i < f->nsession) {
+			if (!holds)
+				return STRANGE;
+			continue;
+		}
+		all = all && holds;
+		if (t->how & MDBUS_FIXED_AND)
+			continue;
+		if (all)
+			return t->how & MDBUS_FIXED_TURN ? STRANGE : SPECIAL;
+		all = true;
+	}
+	return ORDINARY;
+}
+
+/* Tell the process: these numbers came and were dropped. */
+static __always_inline void note_run(struct line_xdp_early *e, __u64 first, __u64 count)
+{
+	__u64 n = e->nrun;
+	struct line_xdp_run *r = &e->run[(n - 1) % LINE_XDP_RUNS];
+
+	e->packets++;
+	e->messages += count;
+	if (n && r->next == first) {
+		r->packets++;
+		STORE(r->next, first + count);
+		return;
+	}
+	r = &e->run[n % LINE_XDP_RUNS];
+	r->first = first;
+	r->packets = 1;
+	STORE(r->next, first + count);
+	STORE(e->nrun, n + 1);
+}
+
+/*
+ * Whether all messages of a packet are in the ring, so that it may be dropped.  Nothing here depends on what has been
+ * received: a packet waiting in a full queue below is not in the ring.
+ */
+static __always_inline bool may_drop(void *map, __u32 flow, const struct udphdr *udp, const void *end)
+{
+	struct line_xdp_early *e = bpf_map_lookup_elem(map, &flow);
+	const void *payload = udp + 1;
+	__u64 version, from, to, seq, count;
+	enum kind kind;
+
+	if (!e)
+		return false;
+	version = LOAD(e->version);
+	if ((version & 1) || LOAD(e->armed) != e->strange)
+		return false;
+	order_loads(e);
+	if (bpf_ntohs(udp->len) < sizeof(*udp) + e->fixed.hdr)
+		return false;
+	from = LOAD(e->from);
+	to = LOAD(e->to);
+	if (!load_field(payload, end, &e->fixed.seq, &seq) || !load_field(payload, end, &e->fixed.count, &count))
+		return false;
+	kind = kind_of(&e->fixed, payload, end);
+	order_loads(e);
+	if (LOAD(e->version) != version || kind == SPECIAL || (kind == ORDINARY && count == 0))
+		return false;
+	if (kind == STRANGE || seq < from) {
+		e->strange++;
+		return false;
+	}
+	if (seq >= to || count > to - seq)
+		return false;
+	if (++e->seen % LINE_XDP_SAMPLE == 0)
+		return false;
+	note_run(e, seq, count);
+	return true;
+}
+
 SEC("xdp")
 int mdbus_line(struct xdp_md *ctx)
 {
@@ -104,6 +257,8 @@ int mdbus_line(struct xdp_md *ctx)
 	const struct ethhdr *eth = at;
 	const struct iphdr *ip;
 	const struct udphdr *udp;
+	const __u32 *flow;
+	void *known;
 	__be16 proto;
 	__u32 header, queue = ctx->rx_queue_index;
 
@@ -139,15 +294,13 @@ int mdbus_line(struct xdp_md *ctx)
 	udp = at + header;
 	if ((void *)(udp + 1) > end)
 		return leave(queue, LINE_XDP_MALFORMED);
-	if (!udp->dest || !find_flow(ip, udp->dest, (__u16)queue))
+	flow = udp->dest ? find_flow(ip, udp->dest, (__u16)queue) : NULL;
+	if (!flow)
 		return leave_astray(ip, udp->dest, queue);
 
-	/*
-	 * In-kernel early drop belongs here: the packet is known to be the feed's, the index of its flow is what the
-	 * look-up found, and nothing has been promised yet.  Only what is committed in the ring may be dropped, so a
-	 * full queue below never turns a duplicate's drop into a loss.
-	 */
-
+	known = bpf_map_lookup_elem(&early, &queue);
+	if (known && may_drop(known, *flow, udp, end) && bpf_map_lookup_elem(&sockets, &queue))
+		return XDP_DROP;
 	return bpf_redirect_map(&sockets, queue, XDP_PASS);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
  *
- * line_xdp.h - what the XDP program of an interface and the processes of its queues must agree on: map keys, counters.
+ * line_xdp.h - what the XDP program of an interface and the processes of its queues must agree on: map keys, counters,
+ * and what may be dropped early.
  *
  * Each entry of the flow map belongs to one queue, and only the process that has the queue's AF_XDP socket, which the
  * kernel gives to one at a time, adds or removes them.  So what a killed process left is removed by its successor.
@@ -9,10 +10,14 @@
 #define MDBUS_INGEST_LINE_XDP_H
 
 #include <linux/types.h>
+#include "../bus/fixed.h"
 
 #define LINE_XDP_QUEUES    4096u   /* queues of an interface that can be told apart */
 #define LINE_XDP_FLOWS     32768u  /* entries of the flow map, all queues together */
 #define LINE_XDP_ANY_QUEUE 0xffffu
+#define LINE_XDP_EARLY     1024u   /* flows of a queue whose duplicates may be dropped */
+#define LINE_XDP_SAMPLE    64u     /* of so many packets that may be dropped, one is not: what it tells stands for them */
+#define LINE_XDP_RUNS      64u     /* a power of two */
 
 /*
  * Key of the flow map.  All fields but queue in network byte order.
@@ -41,6 +46,36 @@ enum line_xdp_count {
 
 struct line_xdp_counts {
 	__u64 n[LINE_XDP_COUNTS];
+};
+
+/* Numbers [first, next) that came in packets dropped one after the other. */
+struct line_xdp_run {
+	__u64 first, next, packets;
+};
+
+/*
+ * Early drop of one flow, in memory shared by the program and the process of the queue.
+ *
+ * The process says which numbers of which session are in the ring: [from, to), of which `to` only grows while `version` stays.
+ * `version` is odd while anything else changes, so a program that finds it even and the same before and after has used
+ * what belongs together.
+ *
+ * The program drops what lies within, and lets everything else through.  What does not look like a continuation, another
+ * session or a number below `from`, may be a restart, whose numbers have been used before: the program then counts
+ * `strange` up and drops nothing more until the process, which has read that packet by then, has set `armed` to the same.
+ */
+struct line_xdp_early {
+	/* by the process */
+	__u64 version, from, to, armed;
+	struct mdbus_fixed fixed;
+	/* by the program */
+	__u64 strange __attribute__((aligned(64)));
+	__u64 seen;     /* packets that could be dropped, those let through as samples included */
+	__u64 packets;  /* dropped */
+	__u64 messages; /* in them */
+	__u64 nrun;     /* runs begun; run[n mod LINE_XDP_RUNS] is the n-th */
+	__u64 order;    /* for a fence */
+	struct line_xdp_run run[LINE_XDP_RUNS];
 };
 
 #endif

@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include "../bus/fixed.h"
 #include "config_recover.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -44,6 +45,7 @@ static const struct config_key channel_keys[] = {
 	{ "compare_every", CONFIG_NUMBER, AT(struct channel_text, desc.compare_every), 0, 1000000000, 0, NULL },
 	{ "key_window", CONFIG_NUMBER, AT(struct channel_text, desc.key_window), 64, 1 << 26, 0, NULL },
 	{ "key_age_ms", CONFIG_NUMBER, AT(struct channel_text, desc.key_age_ns), 0, 86400000, 1000000, NULL },
+	{ "early_drop", CONFIG_FLAG, AT(struct channel_text, desc.early_drop), 0, 0, 0, NULL },
 	{ "unsequenced", CONFIG_FLAG, AT(struct channel_text, desc.unseq_of), 0, 0, 0, NULL },
 	{ "flows", CONFIG_OTHER, 0, 0, 0, 0, 0, NULL },
 };
@@ -339,6 +341,27 @@ static void check_channel(struct config_reader *r, const config_setting_t *s, st
 	}
 }
 
+/* The XDP program must be able to tell a duplicate by constant places of the packet, and the channel by address and port. */
+static void check_early_drop(struct config_reader *r, const config_setting_t *s, const struct mdbus_channel_desc *c)
+{
+	const config_setting_t *at = blame(s, "early_drop");
+	struct mdbus_fixed fixed;
+	const char *why;
+
+	if (!c->ordered) {
+		mdbus_config_mistake(r, at, "early_drop = true: only for a channel with ordered = true");
+		return;
+	}
+	if (mdbus_fixed_find(&c->layout, &fixed, &why) != 0)
+		mdbus_config_mistake(r, at, "early_drop = true: not with layout %s: %s", c->layout.name, why);
+	for (uint32_t l = 0; l < MDBUS_LINES_MAX; l++) {
+		if (!(c->line_mask >> l & 1u) || c->flow[l].key_len == 0)
+			continue;
+		mdbus_config_mistake(r, at, "early_drop = true: not for a channel that shares its address and port by a key");
+		return;
+	}
+}
+
 static void read_channel(struct config_reader *r, const config_setting_t *s, struct mdbus_config_bus *b, uint32_t i,
                          const char *layouts, const char *bus)
 {
@@ -367,6 +390,8 @@ static void read_channel(struct config_reader *r, const config_setting_t *s, str
 	read_flows(r, s, b, i, layout);
 	if (r->nmistake == before)
 		mdbus_config_recover_channel(r, blame(s, "flows"), b, c);
+	if (c->early_drop && layout && r->nmistake == before)
+		check_early_drop(r, s, c);
 }
 
 /* A channel with unsequenced = true has a second one beside it, NAME.unseq, for its messages without a number. */
@@ -393,6 +418,7 @@ static void add_unsequenced(struct config_reader *r, const config_setting_t *lis
 		*twin = *c;
 		strcat(twin->name, UNSEQ_SUFFIX);
 		twin->ordered = 0;
+		twin->early_drop = 0;
 		twin->unseq_of = i + 1u;
 		memset(twin->flow, 0, sizeof(twin->flow));
 		b->nchannel++;

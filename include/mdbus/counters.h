@@ -14,6 +14,7 @@
 	X(packets, "frames received from the backend")                                             \
 	X(bytes, "bytes of those frames, as received")                                             \
 	X(feed_packets, "UDP packets that belong to a configured channel")                         \
+	X(early_dropped, "of those, duplicates dropped by the XDP program (early_drop); their bytes are not counted") \
 	X(not_feed, "frames for another address, port or protocol: left alone, never misread")     \
 	X(bad_frame, "malformed: Ethernet, VLAN, IP or UDP header cut short or inconsistent")      \
 	X(bad_fragment, "IP fragments of a feed packet: counted, cannot be read as a packet")      \

@@ -43,13 +43,19 @@ static inline uint64_t mdbus_hist_upper(uint32_t i)
 	return ((sub + 1u) << (top - MDBUS_HIST_SUB_BITS)) - 1u;
 }
 
-static inline void mdbus_hist_add(struct mdbus_hist *h, uint64_t v)
+/* The same value n times. */
+static inline void mdbus_hist_add_n(struct mdbus_hist *h, uint64_t v, uint64_t n)
 {
 	uint64_t *b = &h->bucket[mdbus_hist_index(v)];
 
-	mdbus_count(b, 1u);
+	mdbus_count(b, n);
 	if (v > h->max)
 		mdbus_store_relaxed(&h->max, v);
+}
+
+static inline void mdbus_hist_add(struct mdbus_hist *h, uint64_t v)
+{
+	mdbus_hist_add_n(h, v, 1u);
 }
 
 /* Number of values added so far. */

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * early_bed.h - what the tests of early drop share: packets, an XDP program on no interface, and its verdicts by
+ * BPF_PROG_TEST_RUN.  A test run comes on queue 0 and carries nothing out.
+ */
+#ifndef MDBUS_TESTS_EARLY_BED_H
+#define MDBUS_TESTS_EARLY_BED_H
+
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "../ingest/backend_xdp_early.h"
+#include "bus_bed.h"
+#include "guard.h"
+
+#define GROUP   "233.54.12.111"
+#define PORT    26477
+#define HEADERS 42u
+
+static uint64_t rng = 7;
+
+static inline uint32_t rnd(uint32_t n)
+{
+	rng = rng * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return n ? (uint32_t)(rng >> 33) % n : 0;
+}
+
+/* ---- packets and verdicts -------------------------------------------------------------------------------------- */
+
+struct frame {
+	uint8_t bytes[2048];
+	uint32_t len; /* of the payload */
+};
+
+static inline void put16(uint8_t *p, uint32_t v)
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
+
+/* Ethernet, IP and UDP before a payload that stands at bytes + HEADERS. */
+static inline void wrap(struct frame *f)
+{
+	memset(f->bytes, 0, HEADERS);
+	put16(f->bytes + 12, ETH_P_IP);
+	f->bytes[14] = 0x45;
+	put16(f->bytes + 16, 28 + f->len);
+	f->bytes[23] = IPPROTO_UDP;
+	CHECK(inet_pton(AF_INET, GROUP, f->bytes + 30) == 1);
+	put16(f->bytes + 36, PORT);
+	put16(f->bytes + 38, 8 + f->len);
+}
+
+static inline uint32_t verdict(const struct mdbus_xdp_prog *prog, const struct frame *f)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = f->bytes, .data_size_in = HEADERS + f->len);
+
+	CHECK(bpf_prog_test_run_opts(prog->prog, &opts) == 0);
+	return opts.retval;
+}
+
+static inline uint32_t mold(const struct mdbus_xdp_prog *prog, const char *session, uint64_t seq, uint32_t count)
+{
+	struct bed_mold m = { .seq = seq, .count = count };
+	struct frame f;
+
+	memcpy(m.session, session, 10);
+	f.len = bed_mold_build(&m, f.bytes + HEADERS, sizeof(f.bytes) - HEADERS);
+	wrap(&f);
+	return verdict(prog, &f);
+}
+
+struct rig {
+	struct mdbus_xdp_prog prog;
+	struct mdbus_flow flow;
+	int xsk;
+	struct line_xdp_early *at; /* of the flow */
+};
+
+static inline void rig_load(struct rig *r)
+{
+	char err[512] = "";
+	int rc;
+
+	memset(r, 0, sizeof(*r));
+	mdbus_xdp_prog_init(&r->prog);
+	rc = mdbus_xdp_prog_load(&r->prog, err, sizeof(err));
+	if (rc == -EPERM) {
+		printf("may not load a program: %s\n", err);
+		exit(77);
+	}
+	if (rc)
+		printf("%s\n", err);
+	CHECK(rc == 0);
+	r->flow.port = PORT;
+	CHECK(inet_pton(AF_INET, GROUP, &r->flow.addr) == 1);
+	r->xsk = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+	CHECK(r->xsk >= 0);
+}
+
+static inline void rig_start(struct rig *r)
+{
+	char err[512] = "";
+
+	CHECK(mdbus_xdp_prog_start(&r->prog, 0, &r->flow, 1, r->xsk, err, sizeof(err)) == 0);
+}
+
+static inline void rig_close(struct rig *r)
+{
+	close(r->xsk);
+	mdbus_xdp_prog_close(&r->prog);
+}
+
+static const char S1[] = "SESSION001", S2[] = "SESSION002";
+
+#endif
