@@ -16,7 +16,7 @@ bool mdbus_channel_committed(struct mdbus_channel *c, uint64_t *from, uint64_t *
 {
 	struct mdbus_resolver *v = &c->resolver;
 
-	if (c->gen.gen == 0 || c->recovery || !c->desc.ordered || c->candidate.patience != 0 || c->limit != MDBUS_POS_MAX ||
+	if (c->gen.gen == 0 || c->recovery || !c->desc.ordered || c->candidate.count != 0 || c->limit != MDBUS_POS_MAX ||
 	    mdbus_load_acquire(&c->ring.hdr->gen) != c->gen_hint)
 		return false;
 	mdbus_resolver_follow(v);

@@ -228,11 +228,10 @@ static __always_inline bool may_drop(void *map, __u32 flow, const struct udphdr 
 	if ((version & 1) || LOAD(e->armed) != e->strange)
 		return false;
 	order_loads(e);
-	if (bpf_ntohs(udp->len) < sizeof(*udp) + e->fixed.hdr)
-		return false;
 	from = LOAD(e->from);
 	to = LOAD(e->to);
-	if (!load_field(payload, end, &e->fixed.seq, &seq) || !load_field(payload, end, &e->fixed.count, &count))
+	if (!load_field(payload, end, &e->fixed.seq, &seq) || seq >= to || bpf_ntohs(udp->len) < sizeof(*udp) + e->fixed.hdr ||
+	    !load_field(payload, end, &e->fixed.count, &count))
 		return false;
 	kind = kind_of(&e->fixed, payload, end);
 	order_loads(e);
@@ -242,7 +241,7 @@ static __always_inline bool may_drop(void *map, __u32 flow, const struct udphdr 
 		e->strange++;
 		return false;
 	}
-	if (seq >= to || count > to - seq)
+	if (count > to - seq)
 		return false;
 	if (++e->seen % LINE_XDP_SAMPLE == 0)
 		return false;

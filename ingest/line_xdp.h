@@ -60,9 +60,9 @@ struct line_xdp_run {
  * `version` is odd while anything else changes, so a program that finds it even and the same before and after has used
  * what belongs together.
  *
- * The program drops what lies within, and lets everything else through.  What does not look like a continuation, another
- * session or a number below `from`, may be a restart, whose numbers have been used before: the program then counts
- * `strange` up and drops nothing more until the process, which has read that packet by then, has set `armed` to the same.
+ * The program drops what lies within, and lets everything else through.  A number below `to` that is of another session, or
+ * below `from`, may be of a restart: numbers that have been used before.  The program then counts `strange` up and drops
+ * nothing more until the process, which has read that packet by then, has set `armed` to the same.
  */
 struct line_xdp_early {
 	/* by the process */
