@@ -60,6 +60,8 @@ struct mdbus_backend_ops {
 	 * it can.
 	 */
 	int (*poll)(void *self, struct mdbus_rx *rx, uint32_t max);
+	/* Packets received and not polled yet, or NULL: it cannot tell.  Cheap. */
+	uint32_t (*waiting)(void *self);
 	/* Lend frames from the pool back to the queue, as many as it wants. After each batch. */
 	void (*refill)(void *self);
 	/* Sleep until a packet may be there or timeout_us passed. */

@@ -41,6 +41,15 @@ static inline bool take_back(struct mdbus_dpdk *x, uint32_t frame)
 	return had;
 }
 
+/* Not every driver counts them. */
+static uint32_t dpdk_waiting(void *self)
+{
+	struct mdbus_dpdk *x = self;
+	int n = rte_eth_rx_queue_count(x->port, DPDK_QUEUE);
+
+	return n > 0 ? (uint32_t)n : 0;
+}
+
 static void dpdk_refill(void *self)
 {
 	struct mdbus_dpdk *x = self;
@@ -251,6 +260,7 @@ const struct mdbus_backend_ops mdbus_backend_dpdk = {
 	.name = "dpdk",
 	.open = dpdk_open,
 	.poll = dpdk_poll,
+	.waiting = dpdk_waiting,
 	.refill = dpdk_refill,
 	.wait = dpdk_wait,
 	.stats = dpdk_stats,

@@ -161,6 +161,13 @@ static int kernel_poll(void *self, struct mdbus_rx *rx, uint32_t max)
 	return k->engine->poll(k, rx, max);
 }
 
+static uint32_t kernel_waiting(void *self)
+{
+	struct kernel_line *k = self;
+
+	return k->engine->waiting ? k->engine->waiting(k) : 0;
+}
+
 static void kernel_refill(void *self)
 {
 	struct kernel_line *k = self;
@@ -275,6 +282,7 @@ const struct mdbus_backend_ops mdbus_backend_kernel = {
 	.name = "kernel",
 	.open = kernel_open,
 	.poll = kernel_poll,
+	.waiting = kernel_waiting,
 	.refill = kernel_refill,
 	.wait = kernel_wait,
 	.stats = kernel_stats,

@@ -25,6 +25,8 @@ struct kernel_engine {
 	/* 0 or -errno: this kernel will not do, try the next engine. Leaves nothing behind then, frames included. */
 	int (*start)(struct kernel_line *k);
 	int (*poll)(struct kernel_line *k, struct mdbus_rx *rx, uint32_t max);
+	/* Packets received and not polled yet; NULL: it cannot tell. */
+	uint32_t (*waiting)(struct kernel_line *k);
 	void (*refill)(struct kernel_line *k);
 	void (*wait)(struct kernel_line *k, uint32_t timeout_us);
 	/* Give all frames back to the pool. */

@@ -91,6 +91,13 @@ static inline bool has_unarmed(const struct uring *u)
 }
 
 /* The system call that a request costs is paid only if there is a frame to receive into. */
+static uint32_t uring_waiting(struct kernel_line *k)
+{
+	const struct uring *u = k->state;
+
+	return io_uring_cq_ready(&u->ring);
+}
+
 static void uring_refill(struct kernel_line *k)
 {
 	struct uring *u = k->state;
@@ -355,6 +362,7 @@ const struct kernel_engine mdbus_kernel_uring = {
 	.name = "io_uring",
 	.start = uring_start,
 	.poll = uring_poll,
+	.waiting = uring_waiting,
 	.refill = uring_refill,
 	.wait = uring_wait,
 	.stop = uring_stop,

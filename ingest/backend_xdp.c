@@ -164,6 +164,13 @@ static int xdp_poll(void *self, struct mdbus_rx *rx, uint32_t max)
 	return (int)got;
 }
 
+static uint32_t xdp_waiting(void *self)
+{
+	struct xdp_line *x = self;
+
+	return xsk_cons_nb_avail(&x->rx, UINT32_MAX);
+}
+
 static void xdp_wait(void *self, uint32_t timeout_us)
 {
 	struct xdp_line *x = self;
@@ -476,6 +483,7 @@ const struct mdbus_backend_ops mdbus_backend_af_xdp = {
 	.name = "af_xdp",
 	.open = xdp_open,
 	.poll = xdp_poll,
+	.waiting = xdp_waiting,
 	.refill = xdp_refill,
 	.wait = xdp_wait,
 	.stats = xdp_stats,

@@ -73,22 +73,13 @@ static int choose_backend(struct mdbus_line *l)
 /* Which frames are free is what the rings do not refer to. */
 static int recover_frames(struct mdbus_line *l)
 {
-	uint32_t n = l->arena->nframes;
-
 	if (mdbus_holds_init(&l->holds, l->arena, HOLD_RECORDS) != 0)
-		return fail(l, -ENOMEM, "out of memory");
-	l->pool = (struct mdbus_frames){ .stack = calloc(n, sizeof(uint32_t)), .nframes = n };
-	if (l->pool.stack == NULL)
 		return fail(l, -ENOMEM, "out of memory");
 	mdbus_arena_scan(&l->bus, l->index, &l->holds);
 	MDBUS_HOOK("line.scanned");
-	for (uint32_t f = n; f-- > 0;) {
-		if (l->holds.refs[f] == 0)
-			mdbus_frames_put(&l->pool, f);
-		else
-			l->held++;
-	}
-	mdbus_store_relaxed(&l->arena->count.frames_recovered, l->held);
+	if (mdbus_stock_init(&l->stock, l->arena, &l->holds, &l->desc) != 0)
+		return fail(l, -ENOMEM, "out of memory");
+	mdbus_store_relaxed(&l->arena->count.frames_recovered, l->stock.held);
 	return 0;
 }
 
@@ -113,6 +104,8 @@ static int set_up_channels(struct mdbus_line *l)
 		l->ring[c] = &l->channel[c].ring;
 		l->mine[l->nmine++] = c;
 	}
+	l->stock.ring = l->ring;
+	l->stock.channel = l->channel;
 	for (uint32_t i = 0; i < l->nmine; i++) {
 		uint32_t of = l->channel[l->mine[i]].desc.unseq_of;
 
@@ -128,7 +121,7 @@ static int open_backend(struct mdbus_line *l)
 		.line = &l->desc,
 		.arena = l->arena,
 		.frames = l->frames,
-		.pool = &l->pool,
+		.pool = &l->stock.pool,
 		.flows = l->map.flow,
 		.nflow = l->map.nflow,
 		.bus = &l->bus,
@@ -187,7 +180,7 @@ void mdbus_line_close(struct mdbus_line *l)
 	MDBUS_HOOK("line.closed");
 	mdbus_holds_free(&l->holds);
 	mdbus_flow_map_free(&l->map);
-	free(l->pool.stack);
+	mdbus_stock_free(&l->stock);
 	free(l->channel);
 	free(l->ring);
 	free(l->open);
@@ -197,36 +190,6 @@ void mdbus_line_close(struct mdbus_line *l)
 	mdbus_bus_detach(&l->bus);
 	mdbus_guard_remove(&l->bus);
 	l->backend = NULL;
-}
-
-/* A frame that only the loop still has: back to the pool, unless the rings or a candidate refer to it. */
-static void settle_frame(struct mdbus_line *l, uint32_t frame)
-{
-	if (l->holds.refs[frame] == 0)
-		mdbus_frames_put(&l->pool, frame);
-	else
-		l->held++;
-	while (l->holds.nloose > 0) {
-		mdbus_frames_put(&l->pool, l->holds.loose[--l->holds.nloose]);
-		l->held--;
-	}
-}
-
-/* Keep at most half of the frames published by reference: what the queue receives into must come from somewhere. */
-static void take_frames_back(struct mdbus_line *l)
-{
-	uint64_t expired = 0;
-	uint32_t frame;
-
-	while (!mdbus_holds_empty(&l->holds) &&
-	       (l->held > l->arena->nframes / 2u || mdbus_holds_full(&l->holds))) {
-		if (mdbus_holds_drop(&l->holds, l->ring, &frame, &expired)) {
-			mdbus_frames_put(&l->pool, frame);
-			l->held--;
-		}
-	}
-	if (expired != 0)
-		mdbus_count(&l->arena->count.frames_expired, expired);
 }
 
 static void count_malformed(struct mdbus_line *l, enum mdbus_decode_error err)
@@ -358,6 +321,7 @@ static void housekeeping(struct mdbus_line *l, uint64_t now)
 	if (now - l->stats_ns < STATS_NS)
 		return;
 	l->stats_ns = now;
+	mdbus_stock_tell(&l->stock, l->ops->waiting ? l->ops->waiting(l->backend) : 0);
 	l->ops->stats(l->backend);
 }
 
@@ -375,6 +339,12 @@ static void rest(struct mdbus_line *l)
 	l->ops->wait(l->backend, us);
 }
 
+/* Packets wait only where a batch was full. */
+static void look_at_frames(struct mdbus_line *l, uint32_t n)
+{
+	mdbus_stock_look(&l->stock, n == l->desc.batch && l->ops->waiting ? l->ops->waiting(l->backend) : 0);
+}
+
 int mdbus_line_round(struct mdbus_line *l)
 {
 	int n = l->ops->poll(l->backend, l->rx, l->desc.batch);
@@ -390,21 +360,21 @@ int mdbus_line_round(struct mdbus_line *l)
 		bytes += l->rx[i].len;
 		take_packet(l, &l->rx[i], now);
 		MDBUS_HOOK("line.taken");
-		settle_frame(l, frame);
+		mdbus_stock_settle(&l->stock, frame);
 	}
 	mdbus_count(&l->arena->count.polls, 1u);
 	if (n > 0) {
 		mdbus_count(&l->arena->count.packets, (uint64_t)n);
 		mdbus_count(&l->arena->count.bytes, bytes);
 		mdbus_store_relaxed(&l->arena->count.last_arrival_ns, now);
-		take_frames_back(l);
+		look_at_frames(l, (uint32_t)n);
 		MDBUS_HOOK("line.frames");
-		mdbus_store_relaxed(&l->arena->count.frames_held, l->held);
-		mdbus_store_relaxed(&l->arena->count.frames_free, l->arena->nframes - l->held);
 		l->bell_due = true;
 		l->idle = 0;
 	} else {
 		mdbus_count(&l->arena->count.idle_polls, 1u);
+		if (l->stock.low)
+			look_at_frames(l, 0);
 	}
 	l->ops->refill(l->backend);
 	tick(l, now);

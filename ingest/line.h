@@ -13,7 +13,7 @@
 #include "../bus/channel.h"
 #include "backend.h"
 #include "flow_map.h"
-#include "frames.h"
+#include "stock.h"
 
 #define MDBUS_BATCH_MAX 1024u
 
@@ -23,9 +23,8 @@ struct mdbus_line {
 	uint32_t index;
 	struct mdbus_arena_hdr *arena;
 	uint8_t *frames;
-	struct mdbus_frames pool;
 	struct mdbus_holds holds;
-	uint32_t held; /* frames that something refers to */
+	struct mdbus_stock stock;
 	struct mdbus_flow_map map;
 	struct mdbus_channel *channel; /* by channel number; only those of this line are set up */
 	const struct mdbus_ring **ring; /* by channel number */

@@ -74,6 +74,8 @@ static const struct config_key line_keys[] = {
 	{ "numa", CONFIG_NUMBER, AT(struct mdbus_line_desc, numa), -1, 1023, 0, NULL },
 	{ "batch", CONFIG_NUMBER, AT(struct mdbus_line_desc, batch), 1, 1024, 0, NULL },
 	{ "frames", CONFIG_NUMBER, AT(struct mdbus_line_desc, frames), 64, 1 << 23, 0, NULL },
+	{ "reserve_frames", CONFIG_NUMBER, AT(struct mdbus_line_desc, reserve_frames), 0, 1 << 22, 0, NULL },
+	{ "low_watermark", CONFIG_NUMBER, AT(struct mdbus_line_desc, low_watermark), 0, 1 << 23, 0, NULL },
 	{ "frame_size", CONFIG_POWER, AT(struct mdbus_line_desc, frame_size), 2048, 4096, 0, NULL },
 	{ "rx_ring", CONFIG_POWER, AT(struct mdbus_line_desc, rx_ring), 16, 1 << 20, 0, NULL },
 	{ "fill_ring", CONFIG_POWER, AT(struct mdbus_line_desc, fill_ring), 16, 1 << 20, 0, NULL },
@@ -190,6 +192,9 @@ static void check_line(struct config_reader *r, const config_setting_t *s, struc
 	if (l->fill_ring > l->frames || l->rx_ring > l->frames)
 		mdbus_config_mistake(r, blame(s, "frames"), "frames = %u: must be at least rx_ring (%u) and fill_ring (%u)",
 		                     l->frames, l->rx_ring, l->fill_ring);
+	if (l->low_watermark > l->frames / 4u)
+		mdbus_config_mistake(r, blame(s, "low_watermark"), "low_watermark = %u: must be at most a quarter of frames (%u)",
+		                     l->low_watermark, l->frames);
 	if (l->batch > l->rx_ring)
 		mdbus_config_mistake(r, blame(s, "batch"), "batch = %u: must be at most rx_ring (%u)", l->batch, l->rx_ring);
 	resolve_path(r, blame(s, "file"), l->file, sizeof(l->file));
@@ -255,6 +260,8 @@ static void read_lines(struct config_reader *r, const config_setting_t *s, struc
 			l->rx_ring = ring_default(l->frames);
 		if (!has(ls, "fill_ring"))
 			l->fill_ring = ring_default(l->frames);
+		if (!has(ls, "low_watermark"))
+			l->low_watermark = l->frames / 16u;
 		for (uint32_t k = 0; k < i && l->name[0]; k++) {
 			if (strcmp(b->line[k].name, l->name) == 0)
 				mdbus_config_mistake(r, blame(ls, "name"), "name = \"%s\": line %u has this name already", l->name,
@@ -262,6 +269,7 @@ static void read_lines(struct config_reader *r, const config_setting_t *s, struc
 		}
 		if (r->nmistake == before) /* else it might report what only follows */
 			check_line(r, ls, l);
+		l->frames += l->reserve_frames; /* in one arena */
 		mdbus_config_recover_line(r, ls, l);
 	}
 	for (uint32_t i = 0; i < b->nline; i++) {

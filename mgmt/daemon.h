@@ -21,7 +21,7 @@
  *   scan.c          look at the counters every 100 ms: stale lines, gaps, resets, overruns
  *   events.c        the list of events, published as they happen
  *   clients.c       connections, their number bounded
- *   ctl.c, query.c, report.c  questions in nanomsg's protocol, answers in JSON
+ *   ctl.c, query.c, report.c, memory.c  questions in nanomsg's protocol, answers in JSON
  *
  * What must survive mdbusd is in the segments alone: the bus directory says who holds what, and the next mdbusd
  * reads it.  Everything below is private and rebuilt at start.
@@ -70,6 +70,8 @@ struct mdbus_line_seen {
 	bool stale, stuck, killed;
 	uint64_t beat, arrival;       /* the line's own words, in whatever clock it has: only that they change counts */
 	uint64_t beat_ns, arrival_ns; /* when mdbusd saw them change; at first, when the line came up */
+	uint64_t low_count;           /* times its frames were low */
+	bool low;
 	uint64_t stuck_ns;            /* for how long mdbusd has been looking at one that does not change */
 };
 
@@ -247,6 +249,10 @@ json_t *mdbus_query_answer(struct mdbus_daemon *d, const char *text, size_t len)
 json_t *mdbus_report_line(const struct mdbus_served *b, uint32_t line, bool detail);
 json_t *mdbus_report_channel(const struct mdbus_served *b, uint32_t channel, bool detail);
 json_t *mdbus_report_seat(const struct mdbus_served *b, uint32_t seat);
+
+/* ---- memory.c ---- */
+/* Every segment and pool: whose, how large, on which pages of which node, and what is in it. */
+json_t *mdbus_memory_json(const struct mdbus_daemon *d, const char *bus);
 
 /* A line of text for whoever reads mdbusd's output; events are for programs. */
 void mdbus_say(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -13,6 +13,7 @@
  *	rule_delete (line, pid, count: flows, deleted: from the card, left: not deleted)
  *	stale, stale_end (line, silent_ms)                stuck, stuck_end (line, pid, silent_ms)
  *	stuck_kill (line, pid, silent_ms, killed)         admin (command, name, uid, pid of who asked)
+ *	memp_low (line, low_watermark, reserve, times, swept), memp_low_end (line, swept)
  *	gap (channel, count, total)   reset (channel, generation)   overrun (seat, name, count, total)
  */
 #include <stdarg.h>

@@ -30,6 +30,7 @@ static const struct {
 	{ "status", mdbus_show_status },           { "lines", mdbus_show_lines },   { "channels", mdbus_show_channels },
 	{ "subscribers", mdbus_show_subscribers }, { "leases", mdbus_show_leases }, { "events", mdbus_show_events },
 	{ "queues", mdbus_show_queues },           { "rules", mdbus_show_rules },
+	{ "memory", mdbus_show_memory },
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -130,7 +131,7 @@ static int run(poptContext ctx, const struct options *o)
 		c++;
 	if (c == NCOMMANDS || poptPeekArg(ctx)) {
 		fprintf(stderr, "mdbusctl: %s: not a command; there are status, lines, channels, subscribers, leases, queues, rules, "
-		        "events, end, shutdown\n", c == NCOMMANDS ? command : poptPeekArg(ctx));
+		        "memory, events, end, shutdown\n", c == NCOMMANDS ? command : poptPeekArg(ctx));
 		return 2;
 	}
 	if (o->follow && strcmp(command, "events") != 0) {
@@ -154,7 +155,7 @@ int main(int argc, const char **argv)
 	};
 	poptContext ctx = poptGetContext("mdbusctl", argc, argv, table, 0);
 
-	poptSetOtherOptionHelp(ctx, "[OPTION...] status|lines|channels|subscribers|leases|queues|rules|events\n"
+	poptSetOtherOptionHelp(ctx, "[OPTION...] status|lines|channels|subscribers|leases|queues|rules|memory|events\n"
 	                            "       mdbusctl [--kill] end BUS/LINE|BUS/seat.N\n       mdbusctl shutdown");
 	int rc = poptGetNextOpt(ctx);
 

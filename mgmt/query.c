@@ -2,7 +2,9 @@
  *
  * query.c - questions and answers, in JSON.
  *
- *	{"op": "status" | "lines" | "channels" | "subscribers" | "leases" | "events" | "queues" | "rules", "bus": NAME, "detail": true}
+ *	{"op": OP, "bus": NAME, "detail": true}
+ *
+ * OP is status, lines, channels, subscribers, leases, events, queues, rules or memory.
  *
  * bus: only that one; detail: lines also by channel, channels also by line.  The answer is {"ok": true, "op": OP, OP: [...]}, for
  * status its members beside "ok", or {"ok": false, "error": TEXT}.  Asking changes nothing.
@@ -190,6 +192,8 @@ static json_t *answer(struct mdbus_daemon *d, const json_t *q)
 		return status(d, bus);
 	if (strcmp(op, "events") == 0)
 		return json_pack("{s:b, s:s, s:o}", "ok", 1, "op", op, "events", mdbus_events_json(d, bus));
+	if (strcmp(op, "memory") == 0)
+		return json_pack("{s:b, s:s, s:o}", "ok", 1, "op", op, op, mdbus_memory_json(d, bus));
 	if (strcmp(op, "rules") == 0)
 		return json_pack("{s:b, s:s, s:o}", "ok", 1, "op", op, op, mdbus_rules_json(d, bus));
 	if (strcmp(op, "queues") == 0)

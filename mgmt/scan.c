@@ -73,6 +73,7 @@ void mdbus_scan_line_up(struct mdbus_served *b, uint32_t line)
 	b->line_seen[line] = (struct mdbus_line_seen){
 		.beat = mdbus_load_relaxed(&a->count.heartbeat_ns),
 		.arrival = mdbus_load_relaxed(&a->count.last_arrival_ns),
+		.low_count = mdbus_load_relaxed(&a->count.frames_low),
 		.beat_ns = now,
 		.arrival_ns = now,
 	};
@@ -151,6 +152,29 @@ static void kill_stuck(struct mdbus_daemon *d, struct mdbus_served *b, uint32_t 
 		          l->lease.pid, strerror(-rc));
 }
 
+/* Its frames to receive into were low since the last look, and may not be any more. */
+static void tell_frames(struct mdbus_daemon *d, struct mdbus_served *b, uint32_t line)
+{
+	const struct mdbus_arena_hdr *a = mdbus_bus_arena(&b->map, line);
+	const struct mdbus_line_desc *l = &b->map.dir->line[line];
+	struct mdbus_line_seen *seen = &b->line_seen[line];
+	uint64_t count = mdbus_load_relaxed(&a->count.frames_low);
+	bool low = mdbus_load_relaxed(&a->count.frames_low_now) != 0;
+
+	if (count != seen->low_count && !seen->low)
+		mdbus_event(d, "memp_low", b, "{s:s, s:I, s:i, s:i, s:I, s:I}", "line", l->name, "pid", (json_int_t)l->lease.pid,
+		            "low_watermark", (int)l->low_watermark, "reserve", (int)l->reserve_frames, "times",
+		            (json_int_t)(count - seen->low_count), "swept",
+		            (json_int_t)mdbus_load_relaxed(&a->count.frames_swept));
+	seen->low = seen->low || count != seen->low_count;
+	seen->low_count = count;
+	if (seen->low && !low) {
+		seen->low = false;
+		mdbus_event(d, "memp_low_end", b, "{s:s, s:I, s:I}", "line", l->name, "pid", (json_int_t)l->lease.pid, "swept",
+		            (json_int_t)mdbus_load_relaxed(&a->count.frames_swept));
+	}
+}
+
 /* True if the line's process has come round its loop within the last second. */
 static bool scan_line(struct mdbus_daemon *d, struct mdbus_served *b, uint32_t line, uint64_t now)
 {
@@ -166,6 +190,7 @@ static bool scan_line(struct mdbus_daemon *d, struct mdbus_served *b, uint32_t l
 	          heard);
 	tell_line(d, b, line, &seen->stuck, turned > SECOND_NS, "stuck", "stuck_end", turned);
 	kill_stuck(d, b, line, now);
+	tell_frames(d, b, line);
 	return turned <= SECOND_NS;
 }
 

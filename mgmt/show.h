@@ -16,6 +16,7 @@ void mdbus_show_subscribers(const json_t *answer, bool all);
 void mdbus_show_leases(const json_t *answer, bool all);
 void mdbus_show_queues(const json_t *answer, bool all);
 void mdbus_show_rules(const json_t *answer, bool all);
+void mdbus_show_memory(const json_t *answer, bool all);
 void mdbus_show_events(const json_t *answer, bool all);
 
 void mdbus_show_event(const json_t *event);

@@ -69,3 +69,24 @@ void mdbus_show_rules(const json_t *answer, bool all)
 	}
 	mdbus_table_print(t);
 }
+
+void mdbus_show_memory(const json_t *answer, bool all)
+{
+	static const char *const places[] = { "total", "held", "pool", "fill", "rx", "reserve", "times_low", "swept", NULL };
+	struct mdbus_table *t = mdbus_table_new("BUS NAME OWNER PID SIZE PAGES NODE FRAMES HELD POOL FILL RX RESERVE LOW SWEPT");
+	const json_t *m;
+	size_t i;
+
+	(void)all;
+	json_array_foreach(json_object_get(answer, "memory"), i, m) {
+		text_cell(t, m, "bus");
+		text_cell(t, m, "name");
+		text_cell(t, m, "owner");
+		number_cell(t, m, "pid");
+		bytes_cell(t, number(m, "bytes"));
+		text_cell(t, m, "pages");
+		number_cell(t, m, "node");
+		numbers(t, json_object_get(m, "frames"), places);
+	}
+	mdbus_table_print(t);
+}

@@ -28,6 +28,12 @@
 	X(fill_empty, "times the queue found no free frame to receive into")                       \
 	X(frames_free, "now: free frames in the arena, those lent to the queue included")          \
 	X(frames_held, "now: frames that the ring still refers to")                                \
+	X(frames_pool, "now: of the free frames, those not lent to the queue")                     \
+	X(frames_rx, "now: frames that were received and wait to be looked at, as of the last full batch") \
+	X(frames_reserve, "now: of the free frames, those kept aside (reserve_frames)")            \
+	X(frames_low, "times the frames to receive into were fewer than low_watermark")            \
+	X(frames_low_now, "now: 1 while they are low")                                             \
+	X(frames_swept, "of the slots turned EXPIRED, those because frames were low")              \
 	X(frames_expired, "slots turned EXPIRED to take a frame back before it was lapped")        \
 	X(frames_recovered, "frames found in use by the ring at the last start")                   \
 	X(polls, "times the backend was asked for packets")                                        \
