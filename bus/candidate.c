@@ -6,7 +6,8 @@
  * said.  What remains, together with everything that is too far ahead or of another session, is a candidate: kept in its frame
  * until enough packets in a row continue it.  It must also be proven to be something new: a number or session that cannot
  * be old, or bytes that differ from what is published under its number.  So a burst of plain duplicates, which continue each
- * other just as well, is never taken for a restart.
+ * other just as well, is never taken for a restart.  Among the first packets of one, though, may be some that are bytewise what
+ * the old numbering had there (heartbeats that are counted): they prove nothing, and are kept with the others.
  */
 #include "channel.h"
 
@@ -280,21 +281,30 @@ static bool continues(const struct mdbus_channel *c, const struct mdbus_candidat
 	return a->session == session && first - a->next + near <= near + c->desc.window;
 }
 
+/* What a packet says for its being the start of something new. */
+enum evidence {
+	EVIDENCE_NONE,  /* nothing: published already, but so far behind that it may be the same once more */
+	EVIDENCE_RUN,   /* it does not belong where the line is */
+	EVIDENCE_PROOF, /* it cannot be old */
+};
+
 static void hold(struct mdbus_channel *c, const struct mdbus_chunk *p, const struct mdbus_packet *d, uint64_t first,
-                 uint64_t next, bool proven, uint64_t now_ns)
+                 uint64_t next, enum evidence evidence, uint64_t now_ns)
 {
 	struct mdbus_candidate *a = &c->candidate;
 	uint32_t frame = mdbus_holds_frame(c->holds, p->off);
 
 	if (a->patience != 0 && (!continues(c, a, d->session, first) || a->held == MDBUS_AGREE_MAX)) {
+		if (evidence == EVIDENCE_NONE && a->count != 0)
+			return;
 		mdbus_count(&c->mine->count.out_of_window, a->count);
 		drop_candidate(c, frame);
 	}
 	if (a->patience == 0)
 		*a = (struct mdbus_candidate){ .session = d->session, .first = first, .next = next };
 	a->patience = PATIENCE;
-	a->count++;
-	a->proven |= proven;
+	a->count += evidence != EVIDENCE_NONE;
+	a->proven |= evidence == EVIDENCE_PROOF;
 	if (first < a->first)
 		a->first = first;
 	if (next > a->next)
@@ -303,6 +313,8 @@ static void hold(struct mdbus_channel *c, const struct mdbus_chunk *p, const str
 		a->chunk[a->held++] = *p;
 		c->holds->refs[frame]++;
 	}
+	if (a->count == 0)
+		return;
 	bool agreed = a->count >= c->desc.agree_packets || c->reset_hint || wraps(c, first) || other_agrees(c, a);
 
 	mdbus_store_relaxed(&c->mine->candidate_session, a->session);
@@ -363,19 +375,19 @@ static enum mdbus_decode_error publish_previous(struct mdbus_channel *c, const s
 	return err;
 }
 
-/* A packet behind this line's newest number.  True: nothing more is to be said about it. */
+/* A packet behind this line's newest number.  True: nothing more is to be said about it; else *evidence says what it is. */
 static bool offer_behind(struct mdbus_channel *c, const struct mdbus_chunk *p, const struct mdbus_packet *d,
-                         uint64_t first, uint64_t now_ns, bool *proven, enum mdbus_decode_error *err)
+                         uint64_t first, uint64_t now_ns, enum evidence *evidence, enum mdbus_decode_error *err)
 {
 	struct mdbus_message m;
 	uint32_t n = 0;
 	uint64_t won = c->mine->count.won;
 
-	if (first < c->gen.first_seq) {
-		*proven = true;
+	*evidence = EVIDENCE_PROOF;
+	if (first < c->gen.first_seq)
 		return false;
-	}
 	mdbus_count(&c->mine->count.out_of_order, 1u);
+	*evidence = EVIDENCE_RUN;
 	if (d->no_messages)
 		return false;
 	mdbus_layout_messages(&c->desc.layout, p->bytes, p->len, d, &m, 1, &n);
@@ -387,10 +399,16 @@ static bool offer_behind(struct mdbus_channel *c, const struct mdbus_chunk *p, c
 
 	/* other bytes than these are published there, or the ring is long past it, or no reorder explains it */
 	if (same == 0 || same == -2 || (same == -1 && far)) {
-		*proven = true;
+		*evidence = EVIDENCE_PROOF;
 		return false;
 	}
 	*err = mdbus_channel_publish(c, p, d, now_ns);
+#ifndef MDBUS_MUTANT_same_is_old
+	if (same == 1 && far) {
+		*evidence = EVIDENCE_NONE;
+		return false;
+	}
+#endif
 	return same == 1 || c->mine->count.won != won;
 }
 
@@ -420,7 +438,7 @@ enum mdbus_decode_error mdbus_candidate_packet(struct mdbus_channel *c, const st
                                                const struct mdbus_packet *d, uint64_t now_ns)
 {
 	uint64_t first = 0, next = 0;
-	bool proven = true;
+	enum evidence evidence = EVIDENCE_PROOF;
 	enum mdbus_decode_error err = MDBUS_DECODE_OK;
 
 	mdbus_packet_range(d, &first, &next);
@@ -438,8 +456,7 @@ enum mdbus_decode_error mdbus_candidate_packet(struct mdbus_channel *c, const st
 		uint64_t end = c->gen.base + (next - c->gen.first_seq);
 
 		if (first < c->next_seq) {
-			proven = false;
-			if (offer_behind(c, p, d, first, now_ns, &proven, &err))
+			if (offer_behind(c, p, d, first, now_ns, &evidence, &err))
 				return err;
 		} else {
 			/* ahead: the head may have moved on since this line last looked */
@@ -448,7 +465,7 @@ enum mdbus_decode_error mdbus_candidate_packet(struct mdbus_channel *c, const st
 				return mdbus_channel_publish(c, p, d, now_ns);
 		}
 	}
-	hold(c, p, d, first, next, proven, now_ns);
+	hold(c, p, d, first, next, evidence, now_ns);
 	return err;
 }
 

@@ -135,6 +135,13 @@ uint32_t bed_mold_message(uint64_t seq, uint32_t salt, uint8_t *out)
 	return len + 2u;
 }
 
+uint32_t bed_mold_salt(const struct bed_mold *m, uint64_t seq)
+{
+	bool alike = seq == 1 || seq * UINT64_C(0x9e3779b97f4a7c15) >> 61 == 0;
+
+	return m->some_alike && alike ? 0 : m->salt;
+}
+
 uint32_t bed_mold_build(const struct bed_mold *m, uint8_t *out, uint32_t cap)
 {
 	uint32_t n = 20;
@@ -147,7 +154,7 @@ uint32_t bed_mold_build(const struct bed_mold *m, uint8_t *out, uint32_t cap)
 	for (uint32_t i = 0; i < m->count && m->count != 0xffffu; i++) {
 		if (n + 160u > cap)
 			exit(99);
-		n += bed_mold_message(m->seq + i, m->salt, out + n);
+		n += bed_mold_message(m->seq + i, bed_mold_salt(m, m->seq + i), out + n);
 	}
 	return n;
 }

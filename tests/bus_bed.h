@@ -40,7 +40,11 @@ struct bed_mold {
 	uint64_t seq;
 	uint32_t count; /* 0 heartbeat, 0xffff end of session */
 	uint32_t salt;  /* makes bodies of another session differ */
+	bool some_alike; /* but not the first message and one in eight: like heartbeats that are counted */
 };
+
+/* The salt of message seq. */
+uint32_t bed_mold_salt(const struct bed_mold *m, uint64_t seq);
 uint32_t bed_mold_build(const struct bed_mold *m, uint8_t *out, uint32_t cap);
 
 /* The body of message seq: length and bytes depend on seq and salt. Returns the length, prefix included. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * mutants: gap_before_timeout close_early tail_is_ahead
+ * mutants: gap_before_timeout close_early tail_is_ahead same_is_old
  *
  * unit_arbitrate.c - real arbitration against a naive reference, on seeded cases in virtual time.
  *
@@ -44,6 +44,7 @@ static uint8_t carried[8][4096]; /* by session, number: some line carried it */
 static uint64_t known[8];        /* by session: number after the last one that any line told of */
 
 struct shape {
+	bool some_alike;
 	uint32_t nline, sessions, restarts_keep_name, loss_permille[4], reorder_permille[4], reorder_depth, dup_permille[4];
 	uint64_t skew[4];
 	uint32_t pack[4];
@@ -71,7 +72,7 @@ static int by_arrival(const void *a, const void *b)
 /* One line's packets of one session, from time t on; a message every 10 us. Returns the time of the end. */
 static uint64_t send_session(const struct shape *s, uint32_t line, uint32_t session, uint64_t t)
 {
-	struct bed_mold m = { .salt = session + 1u };
+	struct bed_mold m = { .salt = session + 1u, .some_alike = s->some_alike };
 	uint64_t seq = 1, n = s->messages[session];
 
 	snprintf(m.session, sizeof(m.session), "SESSION%03u", s->restarts_keep_name ? 0 : session);
@@ -112,9 +113,11 @@ static void reference(const struct shape *s)
 	for (uint32_t e = 0; e < s->sessions; e++) {
 		if (e > 0)
 			want[nwant++] = (struct expected){ MDBUS_RECORD_RESET, e + 1u, known[e - 1u], 0 };
+		struct bed_mold m = { .salt = e + 1u, .some_alike = s->some_alike };
+
 		for (uint64_t q = 1; q < known[e]; q++)
 			want[nwant++] = (struct expected){ carried[e][q] ? MDBUS_RECORD_DATA : MDBUS_RECORD_GAP, e + 1u, q,
-			                                   e + 1u };
+			                                   bed_mold_salt(&m, q) };
 	}
 }
 
@@ -122,13 +125,15 @@ static struct shape choose(void)
 {
 	static const uint32_t losses[] = { 0, 0, 10, 50, 200, 500 };
 	struct shape s = { .nline = 2 + rnd(3), .sessions = 1 + rnd(4), .restarts_keep_name = rnd(2) };
+	/* a line whose first packet is the same in all sessions must not begin when others are in the next one */
+	uint32_t skew = (s.some_alike = rnd(3) == 0) ? 2000 : 50000;
 
 	s.reorder_depth = 1 + rnd(64);
 	for (uint32_t k = 0; k < s.nline; k++) {
 		s.loss_permille[k] = losses[rnd(6)];
 		s.reorder_permille[k] = rnd(3) == 0 ? rnd(100) : 0;
 		s.dup_permille[k] = rnd(3) == 0 ? rnd(200) : 0;
-		s.skew[k] = rnd(2) ? rnd(50000) * UINT64_C(1000) : rnd(1000);
+		s.skew[k] = rnd(2) ? rnd(skew) * UINT64_C(1000) : rnd(1000);
 		s.pack[k] = 1 + rnd(8);
 	}
 	for (uint32_t e = 0; e < s.sessions; e++)
