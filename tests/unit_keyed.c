@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * mutants: key_claim_is_seen
+ * mutants: key_claim_is_seen younger_is_old
  *
  * unit_keyed.c - a channel without an order: each key once, though its lines are killed at any moment.
  *
  * Two processes publish the same keys, each in its own order; each is killed at random moments, many times, and started again a
- * little before where it was.  A third reads.  Every key must arrive exactly once.
+ * little before where it was.  A third reads.  Every key must arrive exactly once.  Also if a line looks at the clock, is
+ * stopped, and goes on with that time when the other one has brought its keys.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -126,6 +127,27 @@ static void claimed_by_the_dead(struct mdbus_channel_desc d)
 	bed_close(b);
 }
 
+/* A line that is stopped between its clock and its packets: what the other one has inserted meanwhile is not old, but newer. */
+static void late_with_an_old_time(struct mdbus_channel_desc d)
+{
+	struct bed *b = &bed;
+	uint8_t bytes[64];
+	uint64_t then = mdbus_clock_ns();
+
+	d.key_age_ns = 1000000000u;
+	bed_open(b, &d, NLINES, 64);
+	struct mdbus_sub *s = mdbus_sub_over(&b->bus, NULL);
+
+	for (uint32_t key = 0; key < 16; key++)
+		bed_packet(b, 1, bytes, build(key, bytes), then + d.key_age_ns / 2u);
+	for (uint32_t key = 0; key < 16; key++)
+		bed_packet(b, 0, bytes, build(key, bytes), then);
+	drain(s);
+	memset(seen, 0, sizeof(seen));
+	mdbus_sub_close(s);
+	bed_close(b);
+}
+
 int main(void)
 {
 	struct mdbus_channel_desc d = bed_channel_default("optiq_key", NLINES);
@@ -137,6 +159,7 @@ int main(void)
 	d.window = 32768;
 	d.key_window = 8u * KEYS; /* no bucket may overflow: an evicted key is new again */
 	claimed_by_the_dead(d);
+	late_with_an_old_time(d);
 	bed_open(&bed, &d, NLINES, 1024);
 	progress = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct mdbus_sub *s = mdbus_sub_over(&bed.bus, NULL);
