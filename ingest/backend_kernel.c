@@ -23,7 +23,7 @@
 
 #define RECEIVE_BUFFER (32 << 20) /* bytes asked for per socket; an upper bound, not an allocation */
 #define SPARE_FDS      64u
-#define RETRY_NS       UINT64_C(1000000000)
+#define RETRY_NS       UINT64_C(3000000000) /* a killed process's sockets go with its io_uring: on a busy host long after it */
 #define RETRY_US       2000
 
 /* ---- sockets ------------------------------------------------------------------------------------------------ */
