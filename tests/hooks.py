@@ -70,17 +70,20 @@ class Hooked:
         self.ending = now_ns()
         self.process.send_signal(signal.SIGTERM)
 
-    def step(self):
-        status = self.process.poll() if self.state == "up" else None
-        if status == -signal.SIGKILL and self.hook:
-            self.plan.settle(self.hook, True)
+    def ended(self):
+        if self.process.returncode == -signal.SIGKILL and self.hook:
             if os.environ.get("HOOKS_SHOW"):
                 print("%.3f %s %s after %d ms" % (time.monotonic(), self.name, self.hook, (now_ns() - self.spawned) // MS))
+            self.plan.settle(self.hook, True)
             self.hook = None
             self.storm.kills += 1
             self.kill(self.storm.rng.choice((0, 0, self.storm.rng.randrange(50 * MS))))
-        elif status == 0 and self.ending:
+        elif self.process.returncode == 0 and self.ending:
             self.give_up()
+        else:
+            super().ended()
+
+    def step(self):
         super().step()
         if self.state == "up" and self.hook and now_ns() - self.spawned > 300 * MS:
             if not self.ending and self.hook.startswith(ENDING):
@@ -211,9 +214,9 @@ class HookStorm(Storm):
         """What makes an armed mdbusd pass its hook: leases end and begin; or no line is left, and an open hole."""
         hook = self.daemon.hook
         if hook.startswith(("mark.", "gen.")):
-            for line in reversed(self.lines):
-                line.give_up()
-                line.state, line.due = "dead", now_ns() + 1800 * MS
+            for v in self.others + self.lines[::-1]:
+                v.give_up()
+                v.due = now_ns() + 1800 * MS
                 self.look_on(100)
             self.look_on(1500)
         elif hook.startswith("reclaim.unmark"):

@@ -66,17 +66,21 @@ class Victim:
         self.state = "up"
 
     def step(self):
-        """Do what is due; complain of an end that nobody ordered."""
+        """Do what is due."""
         if self.state != "dead" and self.process.poll() is not None:
-            if GAVE_UP in self.storm.bed.said(self.name).splitlines()[-1]:
-                self.kill(0)
-                return
-            raise Broken("%s ended by itself, status %d: %s" % (self.name, self.process.returncode,
-                                                                self.storm.bed.said(self.name)))
+            self.ended()
+            return
         if self.state == "dead" and now_ns() >= self.due:
             self.spawn()
         elif self.state == "stopped" and now_ns() >= self.due:
             self.resume()
+
+    def ended(self):
+        """It has ended though nobody killed it: a fault, unless it had waited in vain for mdbusd."""
+        if GAVE_UP not in self.storm.bed.said(self.name).splitlines()[-1]:
+            raise Broken("%s ended by itself, status %d: %s" % (self.name, self.process.returncode,
+                                                                self.storm.bed.said(self.name)))
+        self.kill(0)
 
     def settled(self):
         return self.state == "up"
