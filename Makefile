@@ -144,8 +144,9 @@ fuzz: ## run each fuzzer: [SECONDS=60] [FUZZERS="layout arbitrate"]
 	@BUILD='$(BUILD)' CLANG='$(CLANG)' tests/fuzz $(if $(filter command environment,$(origin SECONDS)),$(SECONDS),60) $(FUZZERS)
 
 # Signals to running processes, and seeded cases on them, as many as asked for.
-.PHONY: storm storm-cases
-storm: all ## kill and stop processes of a running bus at random: [KILLS=10000] [SEED=n] [BACKEND=kernel|af_xdp|dpdk|mixed]
+.PHONY: storm storm-kills storm-cases
+storm: storm-kills storm-cases ## both of these, an hour or more: [SEED=n] [BACKEND=kernel|af_xdp|dpdk|mixed]
+storm-kills: all ## kill and stop processes of a running bus at random: [KILLS=10000] [SEED=n] [BACKEND=...]
 	MDBUS_BIN=$(abspath $(B)/bin) python3 -B tests/storm.py --kills $(or $(KILLS),10000) \
 		$(if $(SEED),--seed $(SEED)) $(if $(BACKEND),--backend $(BACKEND))
 

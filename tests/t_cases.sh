@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Seeded cases on real processes against a naive reference arbiter: storm_cases.py says which. `make storm-cases` runs more.
+# Seeded cases on real processes against a naive reference arbiter: storm_cases.py says which. `make storm` runs 10,000.
 # timeout: 400
 # mutants: last_as_next gap_before_timeout
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

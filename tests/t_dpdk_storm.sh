@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # What holds on any backend holds with DPDK, and with line A on AF_XDP and line B on DPDK: random SIGKILLs and SIGSTOPs, and
-# seeded cases against the reference arbiter.  `make storm BACKEND=dpdk` and `make storm-cases BACKEND=mixed` run more.
+# seeded cases against the reference arbiter.  `make storm BACKEND=dpdk` or mixed runs more.
 # timeout: 300
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 need_root
