@@ -150,9 +150,9 @@ storm-kills: all ## kill and stop processes of a running bus at random: [KILLS=1
 	MDBUS_BIN=$(abspath $(B)/bin) python3 -B tests/storm.py --kills $(or $(KILLS),10000) \
 		$(if $(SEED),--seed $(SEED)) $(if $(BACKEND),--backend $(BACKEND))
 
-storm-cases: all ## seeded arbitration cases on real processes, against a naive reference: [CASES=10000] [SEED=n] [BACKEND=dpdk]
+storm-cases: all ## seeded arbitration cases on real processes, against a naive reference: [CASES=10000] [SEED=n] [BACKEND=kernel|dpdk|mixed]
 	MDBUS_BIN=$(abspath $(B)/bin) python3 -B tests/storm_cases.py --cases $(or $(CASES),10000) $(if $(SEED),--seed $(SEED)) \
-		$(if $(BACKEND),--backend $(BACKEND))
+		$(if $(BACKEND),--backend $(patsubst af_xdp,mixed,$(BACKEND)))
 
 .PHONY: kill-every
 kill-every: $(B)/tests/unit_step ## kill each operation on shared memory after every instruction, and judge every death anew
