@@ -78,18 +78,20 @@ class Hooked:
             self.hook = None
             self.storm.kills += 1
             self.kill(self.storm.rng.choice((0, 0, self.storm.rng.randrange(50 * MS))))
-        elif self.process.returncode == 0 and self.ending:
+        elif self.ending and self.process.returncode in (0, -signal.SIGTERM):  # told so before it could take it
             self.give_up()
         else:
             super().ended()
 
     def step(self):
         super().step()
-        if self.state == "up" and self.hook and now_ns() - self.spawned > 300 * MS:
-            if not self.ending and self.hook.startswith(ENDING):
-                self.end()
-            elif now_ns() - self.spawned > PATIENCE[self.plan.tries[self.hook] - 1]:
-                self.give_up()
+        if self.state != "up" or not self.hook:
+            return
+        lived, tries = now_ns() - self.spawned, self.plan.tries[self.hook]
+        if not self.ending and self.hook.startswith(ENDING) and self.settled() and lived > 200 * tries * tries * MS:
+            self.end()
+        elif lived > PATIENCE[tries - 1]:
+            self.give_up()
 
     def give_up(self):
         if self.hook:
