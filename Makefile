@@ -100,7 +100,7 @@ lower        = $(shell echo $(1) | tr A-Z a-z)
 demo_option  = $(if $(filter command environment,$(firstword $(origin $(1)))),--$(call lower,$(1)) '$($(1))')
 
 check: ## build and run every test, sanitizers and mutants included; the last line counts them
-	@scripts/deps --quiet
+	@scripts/deps --tests --quiet
 	@+BUILD='$(BUILD)' tests/run $(TESTS)
 
 bench: ## measure, with the machine's own floor and mdbus's peers beside it: [BENCHES="bench_hop bench_peers"]

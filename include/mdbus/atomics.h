@@ -4,8 +4,20 @@
  *
  * Shared words are plain integers accessed only through these functions, so that the same structure can be
  * mapped read-only by one process and read-write by another.  Orders follow C11.  The 16-byte compare-and-swap is
- * the single instruction on which every guarantee of the ring rests: cmpxchg16b on x86-64, casp / ldxp-stxp
- * on aarch64.  It is never emulated with a lock.
+ * the single instruction on which every guarantee of the ring rests: cmpxchg16b on x86-64; on aarch64 caspal where the
+ * compiler may use LSE, else a loop of ldaxp and stlxp.  It is never emulated with a lock.
+ *
+ * What each operation is on a machine with weak memory (tests/t_aarch64.sh looks that it is):
+ *
+ *	load_acquire   ldar or ldapr: no later access before it
+ *	store_release  stlr: no earlier access after it
+ *	fence_acquire  dmb ishld: earlier loads before all that follows
+ *	fence_release  dmb ish: all that went before, before later stores
+ *	cas_pair       acquire and release.  With caspal also a barrier; with the loop, accesses that follow may be seen before
+ *	               its own store, so whoever relies on that order puts fence_release between
+ *
+ * Memory is multi-copy atomic on both machines: what one other processor has seen, all see.  The arguments in ring.h rest on
+ * these rows and on that.
  */
 #ifndef MDBUS_ATOMICS_H
 #define MDBUS_ATOMICS_H
@@ -21,10 +33,15 @@
 #define mdbus_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define mdbus_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 
+#ifdef MDBUS_MUTANT_no_fence
+#define mdbus_fence __atomic_signal_fence
+#else
+#define mdbus_fence __atomic_thread_fence
+#endif
 /* Orders earlier loads before later loads: between a reader's copy and its re-check of the stamp. */
-#define mdbus_fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
+#define mdbus_fence_acquire() mdbus_fence(__ATOMIC_ACQUIRE)
 /* Orders earlier stores before later stores: between a slot's mark and its payload. */
-#define mdbus_fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
+#define mdbus_fence_release() mdbus_fence(__ATOMIC_RELEASE)
 
 /* A counter with one writer process and any number of readers: no locked instruction is needed. */
 #define mdbus_count(p, n) mdbus_store_relaxed((p), *(p) + (n))
@@ -50,24 +67,45 @@ static inline bool mdbus_cas_pair(struct mdbus_pair *p, struct mdbus_pair *expec
 			     : "memory");
 	return done;
 #elif defined(__aarch64__)
-	uint64_t lo, hi;
+	struct mdbus_pair was = *expect;
+#if defined(MDBUS_MUTANT_relaxed_cas)
+#define MDBUS_CASP "casp"
+#define MDBUS_LDXP "ldxp"
+#define MDBUS_STXP "stxp"
+#else
+#define MDBUS_CASP "caspal"
+#define MDBUS_LDXP "ldaxp"
+#define MDBUS_STXP "stlxp"
+#endif
+#ifdef __ARM_FEATURE_ATOMICS
+	/* pairs of neighbouring registers, the first one even */
+	register uint64_t lo __asm__("x4") = was.lo;
+	register uint64_t hi __asm__("x5") = was.hi;
+	register uint64_t to_lo __asm__("x6") = to.lo;
+	register uint64_t to_hi __asm__("x7") = to.hi;
+
+	__asm__ __volatile__(MDBUS_CASP " %0, %1, %3, %4, %2"
+			     : "+r"(lo), "+r"(hi), "+Q"(*p)
+			     : "r"(to_lo), "r"(to_hi)
+			     : "memory");
+#else
+	uint64_t lo, hi, new_lo, new_hi;
 	uint32_t fail;
 
-	do {
-		__asm__ __volatile__("ldaxp %0, %1, [%2]" : "=&r"(lo), "=&r"(hi) : "r"(p) : "memory");
-		bool same = lo == expect->lo && hi == expect->hi;
-		__asm__ __volatile__("stlxp %w0, %2, %3, [%1]"
-				     : "=&r"(fail)
-				     : "r"(p), "r"(same ? to.lo : lo), "r"(same ? to.hi : hi)
-				     : "memory");
-		if (fail)
-			continue;
-		if (same)
-			return true;
-		expect->lo = lo;
-		expect->hi = hi;
-		return false;
-	} while (1);
+	/* what was found is stored back if it was not expected: only then were its halves read as one */
+	__asm__ __volatile__("1:	" MDBUS_LDXP " %0, %1, %5\n"
+			     "	cmp %0, %6\n"
+			     "	ccmp %1, %7, #0, eq\n"
+			     "	csel %2, %8, %0, eq\n"
+			     "	csel %3, %9, %1, eq\n"
+			     "	" MDBUS_STXP " %w4, %2, %3, %5\n"
+			     "	cbnz %w4, 1b"
+			     : "=&r"(lo), "=&r"(hi), "=&r"(new_lo), "=&r"(new_hi), "=&r"(fail), "+Q"(*p)
+			     : "r"(was.lo), "r"(was.hi), "r"(to.lo), "r"(to.hi)
+			     : "cc", "memory");
+#endif
+	*expect = (struct mdbus_pair){ lo, hi };
+	return lo == was.lo && hi == was.hi;
 #else
 #error "mdbus needs a 16-byte compare-and-swap: x86-64 or aarch64"
 #endif

@@ -19,16 +19,26 @@
  * Inline bytes are an accelerator, never a truth: in REF|W they may be half written, and a reader uses the ref.
  * In REF|T a writer of a lap ago may scribble over them at any time, which hurts nobody because nobody reads them.
  *
- * Memory order.  The CAS is a full barrier on x86-64 and acquire-release elsewhere: the frame's bytes (stored by
- * the NIC or kernel before the descriptor was seen, and by this process before the CAS) are visible to whoever sees
- * the stamp.  The inline copy is ordered before the second CAS the same way.  Readers load the stamp with acquire,
- * copy, fence, and load the stamp again; equal means that no byte they copied was from another record, since every writer
- * changes the stamp before it touches inline bytes and an owner changes it (EXPIRED) before it reuses a frame.
- * Acquire-release alone does not keep the stores that follow a CAS behind the CAS's own store (aarch64 may let them
- * pass it), so a release fence stands between each change of a stamp and the stores that it permits.
+ * Memory order.  Four arguments, from what atomics.h says of each operation:
+ *
+ * - What a stamp promises is there.  The frame's bytes were stored by the NIC or kernel before the descriptor was seen, or by
+ *   this process, and the compare-and-swap that makes the stamp releases them; the inline copy is released by the second one.
+ *   Who has loaded the stamp with acquire loads those bytes or newer ones.
+ * - Newer bytes mean a newer stamp.  Before inline bytes change, or a frame is let go, the stamp has been changed, and a
+ *   release fence stands between that and the stores it permits: acquire and release alone would let them pass a compare-and-
+ *   swap (aarch64 without LSE).  A reader copies, fences and loads the stamp again.  If any byte was of later stores, that
+ *   load sees the later stamp; if it is equal, no byte was.
+ * - That holds too if it was another line that changed the stamp.  Who finds a slot lapped and so its frame free has loaded
+ *   the newer stamp, if only relaxed; the fence orders that load before the stores into the frame, and since memory is
+ *   multi-copy atomic, a reader of those stores finds that stamp or one still newer.
+ * - Stamp and ref belong together.  They change as one, and no stamp comes back to a slot (positions grow; within one, only
+ *   kind and marks go forward), so a ref loaded between two equal stamps is theirs.  A compare-and-swap starts from two relaxed
+ *   loads: if they do not belong together it fails, and brings the pair.
  *
  * Single-line rings have one producer and nothing to arbitrate: it marks the slot (EMPTY at the new pos), writes, and
- * stamps with plain release stores.
+ * stamps with plain release stores.  There the mark and its fence are the second argument, the stamp's release the first.
+ *
+ * tests/t_aarch64.sh finds each of these orders in the machine code; tests/model and unit_interleave.c try all interleavings.
  */
 #ifndef MDBUS_RING_H
 #define MDBUS_RING_H
