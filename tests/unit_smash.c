@@ -187,6 +187,7 @@ static void make_bus(struct bed *bed, bool ordered)
 		bed_packet(bed, seq / 2 % 2, bytes, bed_mold_build(&m, bytes, sizeof(bytes)), 1000000000u + seq * 1000u);
 	}
 	live = bed->bus;
+	live.role = MDBUS_LEASE_LINE; /* it is what has to check all that it maps */
 	nsegment = 0;
 	move(&bed->bus.dir_region, &live.dir_region, MDBUS_SEGMENT_BUS, 0, sizeof(struct mdbus_bus_hdr));
 	live.dir = live.dir_region.base;
