@@ -12,38 +12,9 @@
 
 #define PACKETS 64u
 #define ROUNDS  4000u
-#define BODY    38u
 
 static struct bed bed;
 static struct mdbus_chunk chunk[2][PACKETS];
-
-/* Packets of `per` messages each, from number seq on, in frames of both lines. */
-static void build(uint64_t seq, uint32_t per)
-{
-	uint8_t bytes[2048];
-
-	for (uint32_t i = 0; i < PACKETS; i++, seq += per) {
-		uint32_t n = 20;
-
-		memcpy(bytes, "SESSION001", 10);
-		for (int k = 0; k < 8; k++)
-			bytes[10 + k] = (uint8_t)(seq >> (56 - 8 * k));
-		bytes[18] = 0;
-		bytes[19] = (uint8_t)per;
-		for (uint32_t m = 0; m < per; m++, n += BODY + 2u) {
-			bytes[n] = 0;
-			bytes[n + 1] = BODY;
-			memset(bytes + n + 2, (int)m, BODY);
-		}
-		for (uint32_t k = 0; k < 2; k++) {
-			struct mdbus_arena_hdr *a = bed.bus.arena[k].base;
-			uint64_t off = a->frames_off + (uint64_t)i * a->frame_size + 256u;
-
-			memcpy((uint8_t *)a + off, bytes, n);
-			chunk[k][i] = (struct mdbus_chunk){ off, (uint8_t *)a + off, n, 1000 };
-		}
-	}
-}
 
 static uint64_t take(uint32_t line)
 {
@@ -96,7 +67,7 @@ void arbitration_cost(json_t *report)
 	puts("ns of ingest CPU a message (38-byte MoldUDP64 messages, warm), decoding taken off");
 	for (uint32_t per = 1; per <= 16; per *= 4) {
 		for (uint32_t i = 0; i < ROUNDS; i++, seq += (uint64_t)per * PACKETS) {
-			build(seq, per);
+			bed_mold_packets(&bed, seq, per, PACKETS, &chunk[0][0]);
 			decoding[i] = decode();
 			accept[i] = take(0);
 			duplicate[i] = take(1);

@@ -158,3 +158,27 @@ uint32_t bed_mold_build(const struct bed_mold *m, uint8_t *out, uint32_t cap)
 	}
 	return n;
 }
+
+void bed_mold_packets(const struct bed *b, uint64_t seq, uint32_t per, uint32_t n, struct mdbus_chunk *chunk)
+{
+	uint8_t bytes[2048];
+
+	for (uint32_t i = 0; i < n; i++, seq += per) {
+		struct bed_mold head = { .session = "SESSION001", .seq = seq };
+		uint32_t len = bed_mold_build(&head, bytes, sizeof(bytes));
+
+		bytes[19] = (uint8_t)per;
+		for (uint32_t m = 0; m < per && len + BED_BODY + 2u <= sizeof(bytes); m++, len += BED_BODY + 2u) {
+			bytes[len] = 0;
+			bytes[len + 1u] = BED_BODY;
+			memset(bytes + len + 2u, (int)m, BED_BODY);
+		}
+		for (uint32_t k = 0; k < 2; k++) {
+			struct mdbus_arena_hdr *a = b->bus.arena[k].base;
+			uint64_t off = a->frames_off + (uint64_t)i * a->frame_size + 256u;
+
+			memcpy((uint8_t *)a + off, bytes, len);
+			chunk[k * n + i] = (struct mdbus_chunk){ off, (uint8_t *)a + off, len, 1000 };
+		}
+	}
+}

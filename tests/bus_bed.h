@@ -47,6 +47,14 @@ struct bed_mold {
 uint32_t bed_mold_salt(const struct bed_mold *m, uint64_t seq);
 uint32_t bed_mold_build(const struct bed_mold *m, uint8_t *out, uint32_t cap);
 
+#define BED_BODY 38u
+
+/*
+ * n packets of `per` messages each, with bodies of BED_BODY bytes, from number seq on, in frames of lines 0 and 1:
+ * chunk[i] and chunk[n + i].
+ */
+void bed_mold_packets(const struct bed *b, uint64_t seq, uint32_t per, uint32_t n, struct mdbus_chunk *chunk);
+
 /* The body of message seq: length and bytes depend on seq and salt. Returns the length, prefix included. */
 uint32_t bed_mold_message(uint64_t seq, uint32_t salt, uint8_t *out);
 

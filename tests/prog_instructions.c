@@ -12,7 +12,6 @@
 #include "bus_bed.h"
 
 #define PACKETS 64u
-#define BODY    38u
 #define MANY    16u   /* messages of a full packet */
 #define OPS     1024u /* of the ring alone */
 #define SLOT    64u
@@ -75,34 +74,6 @@ MEASURE measure_publish_single(void)
 }
 
 /* ---- packets ------------------------------------------------------------------------------------------------------- */
-
-/* MoldUDP64 packets of `per` messages each, from number seq on, in frames of both lines. */
-static void build(uint64_t seq, uint32_t per)
-{
-	uint8_t bytes[2048];
-
-	for (uint32_t i = 0; i < PACKETS; i++, seq += per) {
-		uint32_t n = 20;
-
-		memcpy(bytes, "SESSION001", 10);
-		for (int k = 0; k < 8; k++)
-			bytes[10 + k] = (uint8_t)(seq >> (56 - 8 * k));
-		bytes[18] = 0;
-		bytes[19] = (uint8_t)per;
-		for (uint32_t m = 0; m < per; m++, n += BODY + 2u) {
-			bytes[n] = 0;
-			bytes[n + 1] = BODY;
-			memset(bytes + n + 2, (int)m, BODY);
-		}
-		for (uint32_t k = 0; k < 2; k++) {
-			struct mdbus_arena_hdr *a = bus.bus.arena[k].base;
-			uint64_t off = a->frames_off + (uint64_t)i * a->frame_size + 256u;
-
-			memcpy((uint8_t *)a + off, bytes, n);
-			chunk[k][i] = (struct mdbus_chunk){ off, (uint8_t *)a + off, n, 1000 };
-		}
-	}
-}
 
 __attribute__((always_inline)) static inline void decode(void)
 {
@@ -225,16 +196,16 @@ static void whole_packets(void)
 
 	open_bed(&bus, 2, 128);
 	sub = mdbus_sub_over(&bus.bus, &o);
-	build(1, 1);
+	bed_mold_packets(&bus, 1, 1, PACKETS, &chunk[0][0]);
 	arbitrate(0);
 	arbitrate(1);
 	read_all(OPS);
-	build(1u + PACKETS, 1);
+	bed_mold_packets(&bus, 1u + PACKETS, 1, PACKETS, &chunk[0][0]);
 	measure_decode_1();
 	measure_accept_1();
 	measure_accept_duplicate_1();
 	read_all(OPS);
-	build(1u + 2u * PACKETS, MANY);
+	bed_mold_packets(&bus, 1u + 2u * PACKETS, MANY, PACKETS, &chunk[0][0]);
 	measure_decode_16();
 	measure_accept_16();
 	measure_accept_duplicate_16();
