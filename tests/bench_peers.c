@@ -315,7 +315,7 @@ int main(void)
 	bench_ns(1);
 	start_all();
 	printf("mdbus and its peers: %u sizes, %u turns each\n", SIZES, rounds_wanted());
-	for (unsigned i = 0; i < PASSES * SIZES && !ending; i++)
+	for (unsigned i = 0; i < PASSES * SIZES && !ending && (i < SIZES || since(begun) < BUDGET_S); i++)
 		measure_size(sizes[i % SIZES], (rounds_wanted() + PASSES - 1u) / PASSES);
 	for (unsigned i = 0; i < PEERS; i++) {
 		if (peers[i]->stop && peers[i]->start && !peers[i]->absent)
@@ -323,9 +323,7 @@ int main(void)
 		if (runs[i].why && !ending)
 			report_absent(peers[i], runs[i].why);
 	}
-	if (ending)
-		return 128 + ending;
 	report_all(peers, PEERS, sizes, SIZES);
-	printf("took %.0f s\n", since(begun));
-	return 0;
+	printf("%s %.0f s\n", ending ? "interrupted after" : "took", since(begun));
+	return ending ? 128 + ending : 0;
 }

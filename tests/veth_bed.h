@@ -33,7 +33,7 @@ static const struct mdbus_backend_ops *const xdp = &mdbus_backend_af_xdp;
 static struct mdbus_flow feed = { .port = PORT };
 static int sender = -1;
 
-static bool run(const char *command)
+static inline bool run(const char *command)
 {
 	char quiet[256];
 
@@ -42,7 +42,7 @@ static bool run(const char *command)
 }
 
 /* options: of `ip link add LINE` and of its peer, such as "numrxqueues 2 numtxqueues 2". */
-static void make_pair(const char *options)
+static inline void make_pair(const char *options)
 {
 	struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP) };
 	char command[200];
@@ -56,14 +56,14 @@ static void make_pair(const char *options)
 	CHECK(bind(sender, (struct sockaddr *)&to, sizeof(to)) == 0);
 }
 
-static void remove_pair(void)
+static inline void remove_pair(void)
 {
 	close(sender);
 	CHECK(run("ip link del " LINE));
 }
 
 /* A namespace with such a pair in it. False: this host has none to give. */
-static bool open_bed(const char *options)
+static inline bool open_bed(const char *options)
 {
 	if (geteuid() != 0 || unshare(CLONE_NEWNET) != 0 || !run("ip link show lo"))
 		return false;
@@ -79,7 +79,7 @@ static void put16(uint8_t *at, uint32_t v)
 	at[1] = (uint8_t)v;
 }
 
-static uint32_t build(uint8_t *frame, const char *group, uint32_t source, uint32_t number, uint32_t len)
+static inline uint32_t build(uint8_t *frame, const char *group, uint32_t source, uint32_t number, uint32_t len)
 {
 	static const uint8_t head[] = { 0x01, 0x00, 0x5e, 0x36, 0x0c, 0x6f, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0 };
 	uint32_t sum = 0;
@@ -100,12 +100,12 @@ static uint32_t build(uint8_t *frame, const char *group, uint32_t source, uint32
 	return HEADERS + len;
 }
 
-static uint32_t length_of(uint32_t number)
+static inline uint32_t length_of(uint32_t number)
 {
 	return 4 + number * 37 % 1469;
 }
 
-static void send_one(const char *group, uint32_t source, uint32_t number)
+static inline void send_one(const char *group, uint32_t source, uint32_t number)
 {
 	uint8_t frame[HEADERS + 1472];
 	uint32_t len = build(frame, group, source, number, length_of(number));
@@ -115,7 +115,7 @@ static void send_one(const char *group, uint32_t source, uint32_t number)
 }
 
 /* Number of a packet that came in whole and unchanged. */
-static uint32_t check_frame(const struct fake *f, const struct mdbus_rx *rx)
+static inline uint32_t check_frame(const struct fake *f, const struct mdbus_rx *rx)
 {
 	const uint8_t *frame = fake_bytes(f, rx);
 	uint32_t number;
@@ -128,7 +128,7 @@ static uint32_t check_frame(const struct fake *f, const struct mdbus_rx *rx)
 	return number;
 }
 
-static void *open_line(struct fake *f)
+static inline void *open_line(struct fake *f)
 {
 	f->env.flows = &feed;
 	f->env.nflow = 1;
@@ -140,13 +140,13 @@ static void *open_line(struct fake *f)
 	return line;
 }
 
-static void new_fake(struct fake *f, uint32_t nframes, uint32_t frame_size)
+static inline void new_fake(struct fake *f, uint32_t nframes, uint32_t frame_size)
 {
 	fake_arena(f, nframes, frame_size);
 	snprintf(f->line.interface, sizeof(f->line.interface), LINE);
 }
 
-static uint32_t program_on_line(void)
+static inline uint32_t program_on_line(void)
 {
 	uint32_t id = 0;
 
@@ -154,13 +154,13 @@ static uint32_t program_on_line(void)
 	return id;
 }
 
-static bool group_joined(void)
+static inline bool group_joined(void)
 {
 	return run("grep -q -i 6F0C36E9 /proc/net/igmp");
 }
 
 /* A socket that hears what the kernel gets of a group; LINE needs an address. */
-static int kernel_socket(const char *group)
+static inline int kernel_socket(const char *group)
 {
 	struct timeval patience = { .tv_usec = 300000 };
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(PORT) };
@@ -177,7 +177,7 @@ static int kernel_socket(const char *group)
 }
 
 /* Let the kernel's path hear packets from 10.0.0.1. */
-static void listen_on_line(void)
+static inline void listen_on_line(void)
 {
 	CHECK(run("sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf." LINE ".rp_filter=0"));
 	CHECK(run("ip addr add 10.0.0.2/24 dev " LINE));
