@@ -205,6 +205,13 @@ static int place(const struct mdbus_segment_spec *spec, const struct placing *p,
 	return 0;
 }
 
+static const char *mend(int rc)
+{
+	if (rc == -EMFILE)
+		return " (raise the limit of descriptors, ulimit -n)";
+	return rc == -ENOSPC || rc == -ENOMEM ? " (free memory, enlarge that tmpfs, or lower depth and frames)" : "";
+}
+
 static void add_note(char *err, size_t errlen, const char *page, const char *dir, int rc)
 {
 	size_t used = strlen(err);
@@ -247,8 +254,7 @@ int mdbus_segment_create(const struct mdbus_segment_spec *spec, struct mdbus_map
 		return 0;
 	}
 	snprintf(err, errlen, "%s/%s: cannot reserve %zu bytes of shared memory: %s%s", spec->dir, spec->name, spec->size,
-	         strerror(-rc),
-	         rc == -ENOSPC || rc == -ENOMEM ? " (free memory, enlarge that tmpfs, or lower depth and frames)" : "");
+	         strerror(-rc), mend(rc));
 	return rc;
 }
 
@@ -346,7 +352,7 @@ int mdbus_segment_attach_path(const char *path, uint32_t kind, bool writable, st
 	if (fd < 0) {
 		int rc = -errno;
 
-		snprintf(err, errlen, "%s: %s", path, strerror(-rc));
+		snprintf(err, errlen, "%s: %s%s", path, strerror(-rc), mend(rc));
 		return rc;
 	}
 	int rc = mdbus_segment_attach(fd, kind, writable, map, why, sizeof(why));

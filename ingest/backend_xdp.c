@@ -364,8 +364,8 @@ static void explain_queue(struct mdbus_backend_env *env, int rc)
 	(void)getrlimit(RLIMIT_MEMLOCK, &lock);
 	mdbus_xdp_missing(missing, sizeof(missing));
 	if (rc == -EBUSY)
-		snprintf(env->error, sizeof(env->error), "queue %u of interface %s is taken by another AF_XDP socket",
-		         line->queue, line->interface);
+		snprintf(env->error, sizeof(env->error), "queue %u of interface %s is taken by another AF_XDP socket: "
+		         "stop the process that has it (ss --xdp -p), or choose another queue", line->queue, line->interface);
 	else if (rc == -EPERM)
 		snprintf(env->error, sizeof(env->error), "may not open an AF_XDP socket%s: run as root, or give the "
 		         "program these capabilities, or set backend = \"kernel\"", missing);
@@ -378,8 +378,8 @@ static void explain_queue(struct mdbus_backend_env *env, int rc)
 		snprintf(env->error, sizeof(env->error), "the driver of interface %s has no zero-copy, or not in the "
 		         "mode obtained: set xdp_copy = \"auto\"", line->interface);
 	else
-		snprintf(env->error, sizeof(env->error), "cannot take queue %u of interface %s: %s", line->queue,
-		         line->interface, strerror(-rc));
+		snprintf(env->error, sizeof(env->error), "cannot take queue %u of interface %s: %s%s", line->queue,
+		         line->interface, strerror(-rc), rc == -EMFILE ? ": raise the limit of descriptors (ulimit -n)" : "");
 }
 
 static void report_mode(struct xdp_line *x)

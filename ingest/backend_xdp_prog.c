@@ -138,8 +138,9 @@ int mdbus_xdp_prog_load(struct mdbus_xdp_prog *prog, char *err, size_t errlen)
 		snprintf(err, errlen, "may not load an XDP program%s: run as root, or give the program these "
 		         "capabilities, or set backend = \"kernel\"", mdbus_xdp_missing(missing, sizeof(missing)));
 	else
-		snprintf(err, errlen, "cannot load the XDP program: %s%s%s", strerror(-rc), libbpf_said[0] ? ": " : "",
-		         libbpf_said);
+		snprintf(err, errlen, "cannot load the XDP program: %s%s%s", strerror(-rc),
+		         rc == -EMFILE ? ": raise the limit of descriptors (ulimit -n)" : libbpf_said[0] ? ": " : "",
+		         rc == -EMFILE ? "" : libbpf_said);
 	return rc;
 }
 

@@ -41,6 +41,9 @@ struct mdbus_feed_log_totals {
 	uint64_t cut;      /* still open when the log was closed */
 };
 
+/* What can be done about such an error, to be appended to its text. */
+const char *mdbus_feed_log_mend(int rc);
+
 /* Close the records still open as CUT, write everything, close the file, free.  Returns 0 or -errno. */
 int mdbus_feed_log_close(struct mdbus_feed_log *log, struct mdbus_feed_log_totals *totals);
 

@@ -431,6 +431,7 @@ int mdbus_feed_run(const struct mdbus_feed_run_config *config, struct mdbus_feed
 		return rc;
 	log_rc = mdbus_feed_log_close(r.log, &result->log);
 	if (log_rc && !*err)
-		snprintf(err, errlen, "log %s: %s", config->log_path ? config->log_path : "(memory)", strerror(-log_rc));
+		snprintf(err, errlen, "log %s: %s%s", config->log_path ? config->log_path : "(memory)", strerror(-log_rc),
+		         mdbus_feed_log_mend(log_rc));
 	return rc ? rc : log_rc;
 }

@@ -226,7 +226,7 @@ int mdbus_bus_files_create(struct mdbus_daemon *d, struct mdbus_served *b, const
 	int rc = mdbus_rundir_bus_make(d, config->name, b);
 
 	if (rc < 0)
-		mdbus_say("bus %s: %s: %s", config->name, b->dir, strerror(-rc));
+		mdbus_say("bus %s: %s: %s%s", config->name, b->dir, strerror(-rc), mdbus_text_mend(rc));
 	else
 		rc = make_all(&m);
 	if (rc < 0)

@@ -3,6 +3,7 @@
  * clients.c - connections and their bounds; see clients.h.
  */
 #include "clients.h"
+#include "text.h"
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -61,7 +62,7 @@ int mdbus_clients_listen(struct mdbus_daemon *d, struct mdbus_source *s, int typ
 	if (rc == 0)
 		rc = mdbus_loop_add(d, s, EPOLLIN);
 	if (rc < 0)
-		mdbus_say("%s: %s", path, strerror(-rc));
+		mdbus_say("%s: %s%s", path, strerror(-rc), mdbus_text_mend(rc));
 	return rc;
 }
 

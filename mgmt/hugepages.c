@@ -107,6 +107,9 @@ void mdbus_huge_open(struct mdbus_daemon *d, uint32_t policy)
 		/* directories that are there already are looked at in any case: they may hold what a former mdbusd left */
 		if (read_number(page, "nr_hugepages", &nr) && !mount_own(d, page, wanted))
 			use_existing(d, page, wanted);
+		if (wanted && policy != MDBUS_CONFIG_PAGES_AUTO && d->huge[page][0] == '\0')
+			mdbus_say("no huge pages of %" PRIu64 " KiB can be had here, smaller ones are used: start mdbusd as root, or "
+			          "mount a hugetlbfs that it may write to", pages[page].kib);
 	}
 }
 

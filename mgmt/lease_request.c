@@ -17,6 +17,7 @@
 #include "queues.h"
 #include "rules.h"
 #include "seat.h"
+#include "text.h"
 
 void mdbus_lease_refuse(struct mdbus_daemon *d, struct mdbus_lease_reply *r, int status, const char *format,
                         ...)
@@ -308,7 +309,7 @@ struct mdbus_holder *mdbus_lease_serve(struct mdbus_daemon *d, const struct mdbu
 	int rc = mdbus_lease_grant(d, h, p, q->name);
 
 	if (rc < 0) {
-		mdbus_lease_refuse(d, r, rc, "mdbusd cannot watch one more process: %s", strerror(-rc));
+		mdbus_lease_refuse(d, r, rc, "mdbusd cannot watch one more process: %s%s", strerror(-rc), mdbus_text_mend(rc));
 		return NULL;
 	}
 	if (h->seat)

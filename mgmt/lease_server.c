@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include "clients.h"
 #include "lease_request.h"
+#include "text.h"
 
 #define SILENCE_NS UINT64_C(5000000000)
 
@@ -126,6 +127,17 @@ static bool understood(struct mdbus_lease_request *q, ssize_t len)
 	       clean_text(q->name, sizeof(q->name));
 }
 
+static void cannot_lend(struct mdbus_daemon *d, const struct mdbus_lease_connection *c, int rc)
+{
+	struct mdbus_lease_reply r = { .magic = MDBUS_LEASE_MAGIC, .version = MDBUS_LEASE_VERSION };
+	const char *mend = rc == -EMFILE ? ": raise the limit of descriptors of mdbusd (ulimit -n)" : mdbus_text_mend(rc);
+
+	mdbus_lease_refuse(d, &r, rc, "bus %s: %s cannot be lent: %s%s", c->sending->bus->config->name,
+	                   mdbus_holder_name(c->sending), strerror(-rc), mend);
+	mdbus_say("%s", r.error);
+	(void)send_reply(c->client.source.fd, &r, NULL, 0); /* whoever has died does not hear it */
+}
+
 /* Go on sending what was granted, as far as the client takes it.  May close the connection. */
 static void go_on(struct mdbus_daemon *d, struct mdbus_lease_connection *c)
 {
@@ -138,8 +150,7 @@ static void go_on(struct mdbus_daemon *d, struct mdbus_lease_connection *c)
 			return;
 		}
 		if (rc < 0) {
-			mdbus_say("bus %s: %s cannot be lent: %s", c->sending->bus->config->name, mdbus_holder_name(c->sending),
-			          strerror(-rc));
+			cannot_lend(d, c, rc);
 			close_connection(d, c);
 			return;
 		}

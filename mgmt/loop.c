@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "daemon.h"
+#include "text.h"
 
 void mdbus_say(const char *format, ...)
 {
@@ -114,7 +115,7 @@ int mdbus_loop_open(struct mdbus_daemon *d)
 	if (rc == 0)
 		rc = open_timer(d);
 	if (rc < 0)
-		mdbus_say("event loop: %s", strerror(-rc));
+		mdbus_say("event loop: %s%s", strerror(-rc), mdbus_text_mend(rc));
 	return rc;
 }
 

@@ -27,6 +27,7 @@
 #include "../bus/segment.h"
 #include "daemon.h"
 #include "rundir.h"
+#include "text.h"
 
 #define RUN_LENGTH_MAX 88u /* what sockaddr_un leaves for the directory */
 
@@ -99,6 +100,18 @@ static int take_lock(struct mdbus_daemon *d)
 	return 0;
 }
 
+static void drop_lock(struct mdbus_daemon *d)
+{
+	char path[MDBUS_RUN_PATH_MAX + 16];
+
+	if (d->lock_fd < 0)
+		return;
+	snprintf(path, sizeof(path), "%s/mdbusd.lock", d->run);
+	unlink(path);
+	close(d->lock_fd);
+	d->lock_fd = -1;
+}
+
 uint64_t mdbus_rundir_hash(const char *run)
 {
 	uint64_t h = UINT64_C(0xcbf29ce484222325);
@@ -148,11 +161,14 @@ int mdbus_rundir_open(struct mdbus_daemon *d)
 	if (rc == 0)
 		rc = take_lock(d);
 	if (rc == -EBUSY)
-		return rc;
+		return rc; /* what is there is the other one's */
 	if (rc == 0)
 		rc = find_store(d);
-	if (rc < 0)
-		mdbus_say("run directory %s: %s", d->run, strerror(-rc));
+	if (rc < 0) {
+		mdbus_say("run directory %s: %s%s", d->run, strerror(-rc), mdbus_text_mend(rc));
+		drop_lock(d);
+		rmdir(d->run); /* fails if there is anything in it */
+	}
 	return rc;
 }
 

@@ -46,3 +46,22 @@ bool mdbus_text_skip_word(const char **at)
 	*at = s + n;
 	return n > 0;
 }
+
+const char *mdbus_text_mend(int rc)
+{
+#ifdef MDBUS_MUTANT_shortage_without_word
+	rc = 0;
+#endif
+	switch (rc) {
+	case -EMFILE:
+		return ": raise its limit of descriptors (ulimit -n)";
+	case -ENFILE:
+		return ": raise the host's limit of descriptors (sysctl fs.file-max)";
+	case -ENOSPC:
+		return ": free some space on that file system";
+	case -EROFS:
+		return ": set MDBUS_RUN_DIR to a directory that can be written";
+	default:
+		return "";
+	}
+}

@@ -18,4 +18,7 @@ bool mdbus_text_number(const char **at, uint64_t *value);
 /* *at moved behind the next word. False: there is none. */
 bool mdbus_text_skip_word(const char **at);
 
+/* What a reader of the message "...: strerror(-rc)" can do about it, to be appended; "" where nothing is known. */
+const char *mdbus_text_mend(int rc);
+
 #endif
