@@ -146,9 +146,9 @@ fuzz: ## run each fuzzer: [SECONDS=60] [FUZZERS="layout arbitrate"]
 # Signals to running processes, and seeded cases on them, as many as asked for.
 .PHONY: storm storm-kills storm-cases
 storm: storm-kills storm-cases ## both of these, an hour or more: [SEED=n] [BACKEND=kernel|af_xdp|dpdk|mixed]
-storm-kills: all ## kill and stop processes of a running bus at random: [KILLS=10000] [SEED=n] [BACKEND=...]
+storm-kills: all ## kill and stop processes of a running bus at random: [KILLS=10000] [SEED=n] [BACKEND=...] [ONLY=ingest]
 	MDBUS_BIN=$(abspath $(B)/bin) python3 -B tests/storm.py --kills $(or $(KILLS),10000) \
-		$(if $(SEED),--seed $(SEED)) $(if $(BACKEND),--backend $(BACKEND))
+		$(if $(SEED),--seed $(SEED)) $(if $(BACKEND),--backend $(BACKEND)) $(if $(ONLY),--only $(ONLY))
 
 storm-cases: all ## seeded arbitration cases on real processes, against a naive reference: [CASES=10000] [SEED=n] [BACKEND=kernel|dpdk|mixed]
 	MDBUS_BIN=$(abspath $(B)/bin) python3 -B tests/storm_cases.py --cases $(or $(CASES),10000) $(if $(SEED),--seed $(SEED)) \

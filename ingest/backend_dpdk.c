@@ -168,6 +168,9 @@ static bool check_config(struct mdbus_backend_env *env)
 	else if (strncmp(line->interface, "net_af_xdp", 10) == 0)
 		snprintf(env->error, sizeof(env->error), "%s: net_af_xdp must have the packets in memory of its own: set "
 		         "backend = \"af_xdp\"", line->interface);
+	else if (strncmp(line->interface, "net_tap", 7) == 0 && strstr(line->interface, "remote="))
+		snprintf(env->error, sizeof(env->error), "%s: a killed net_tap leaves its rules and promiscuity on the remote interface: "
+		         "set interface = \"net_af_packet0,iface=...\"", line->interface);
 	else if (line->queue != DPDK_QUEUE)
 		snprintf(env->error, sizeof(env->error), "queue = %u: a DPDK port belongs to one process whole, its queue is 0",
 		         line->queue);

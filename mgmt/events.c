@@ -8,7 +8,7 @@
  *
  *	daemon_start, daemon_stop   adopt (held)          line_up, line_down (line, pid, why)
  *	seat_up, seat_down (seat, name, pid, why)         reclaim (line or seat, pid, step)
- *	queue_alloc, queue_free (line, pid, interface, queue)   mbuf_put (line, pid, count)   memp_free (line, pid, files)
+ *	queue_alloc, queue_free (line, pid, interface, queue)   mbuf_put (line, pid, count, held)   memp_free (line, pid, files)
  *	rule_add (line, interface, queue, count), rule_failed (line, interface, why)
  *	rule_delete (line, pid, count: flows, deleted: from the card, left: not deleted)
  *	stale, stale_end (line, silent_ms)                stuck, stuck_end (line, pid, silent_ms)

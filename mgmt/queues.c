@@ -28,12 +28,8 @@ bool mdbus_queue_device(const struct mdbus_line_desc *l, char *device, size_t si
 {
 	const char *at = l->interface;
 
-	if (strcmp(l->backend, "dpdk") == 0 && strncmp(at, "net_af_xdp", 10) == 0) {
-		at = strstr(at, "iface=");
-		at = at ? at + 6 : "";
-	} else if (strcmp(l->backend, "dpdk") == 0 ? !is_card(at) : strcmp(l->backend, "af_xdp") != 0) {
+	if (strcmp(l->backend, "dpdk") == 0 ? !is_card(at) : strcmp(l->backend, "af_xdp") != 0)
 		return false;
-	}
 	snprintf(device, size, "%.*s", (int)strcspn(at, ","), at);
 	return device[0] != '\0';
 }

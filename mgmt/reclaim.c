@@ -9,7 +9,7 @@
  *	line: lease     state RECLAIM
  *	      state     line_state DOWN, so that the gap rule no longer waits for it
  *	      marks     W and T marks of the dead writer off every ring (arena.h)
- *	      resources what is back, an event each: queue_free, rule_delete, mbuf_put, memp_free
+ *	      resources what is back, an event and a line of the log each: queue_free, rule_delete, mbuf_put, memp_free
  *	      free      holder's name erased, lease FREE
  *	seat: lease     state RECLAIM
  *	      clear     length, header and zeroes again as they were when new, whatever the subscriber made of them
@@ -21,6 +21,8 @@
  * killed while it starts (dpdk_files.h).
  */
 #include <mdbus/hook.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include "../bus/arena.h"
@@ -40,34 +42,72 @@ static void step(struct mdbus_daemon *d, const struct mdbus_holder *h, uint32_t 
 		            (json_int_t)pid, "step", name, "count", (json_int_t)n);
 }
 
+/* What a line's process had of its own, besides the lease. */
+struct back {
+	uint32_t pid;
+	uint32_t flows, deleted, left; /* rules: of any kind; in the card, deleted and not */
+	uint64_t held;                 /* frames that stay in the rings: the line's own word, good for telling */
+	json_int_t files;
+};
+
+static void say_back(const struct mdbus_holder *h, const struct back *b, const char *type, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
+static void say_back(const struct mdbus_holder *h, const struct back *b, const char *type, const char *format, ...)
+{
+	char text[256];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	mdbus_say("bus %s: line %s, pid %u: %s: %s", h->bus->map.dir->segment.bus, mdbus_holder_name(h), b->pid, type, text);
+}
+
 /* In the order in which a driver would: nothing can come any more, then nothing is steered, then the memory is free. */
+static void tell_back(struct mdbus_daemon *d, const struct mdbus_holder *h, const struct back *b)
+{
+	const struct mdbus_line_desc *l = &h->bus->map.dir->line[h->index];
+	char device[sizeof(l->interface)];
+	json_int_t pid = b->pid, put = b->held < l->frames ? (json_int_t)(l->frames - b->held) : 0;
+
+	if (mdbus_queue_device(l, device, sizeof(device)))
+		say_back(h, b, "queue_free", "queue %u of %s", l->queue, device);
+	else
+		say_back(h, b, "queue_free", "none was lent to backend %s", l->backend);
+	mdbus_event(d, "queue_free", h->bus, "{s:s, s:I, s:s, s:s, s:i}", "line", l->name, "pid", pid, "backend", l->backend,
+	            "interface", l->interface, "queue", (int)l->queue);
+	say_back(h, b, "rule_delete", "%u flows; of the card's rules %u deleted, %u left", b->flows, b->deleted, b->left);
+	mdbus_event(d, "rule_delete", h->bus, "{s:s, s:I, s:i, s:i, s:i}", "line", l->name, "pid", pid, "count", (int)b->flows,
+	            "deleted", (int)b->deleted, "left", (int)b->left);
+	say_back(h, b, "mbuf_put", "%lld frames; %llu stay in the rings", (long long)put, (unsigned long long)b->held);
+	mdbus_event(d, "mbuf_put", h->bus, "{s:s, s:I, s:I, s:I}", "line", l->name, "pid", pid, "count", put, "held",
+	            (json_int_t)b->held);
+	say_back(h, b, "memp_free", "its private memory; %lld files", (long long)b->files);
+	mdbus_event(d, "memp_free", h->bus, "{s:s, s:I, s:I}", "line", l->name, "pid", pid, "files", b->files);
+}
+
 static void give_back(struct mdbus_daemon *d, struct mdbus_holder *h, uint32_t pid)
 {
 	const struct mdbus_bus_hdr *dir = h->bus->map.dir;
 	const struct mdbus_line_desc *l = &dir->line[h->index];
 	const struct mdbus_arena_hdr *a = mdbus_bus_arena(&h->bus->map, h->index);
-	uint64_t held = mdbus_load_relaxed(&a->count.frames_held); /* the line's own word, good for telling */
-	char prefix[MDBUS_DPDK_PREFIX_MAX];
-	json_int_t flows = 0, files = 0;
-	uint32_t left = 0, deleted = mdbus_rules_delete(d, h->bus, h->index, &left);
+	struct back b = { .pid = pid, .held = mdbus_load_relaxed(&a->count.frames_held) };
 
+	b.deleted = mdbus_rules_delete(d, h->bus, h->index, &b.left);
 	for (uint32_t i = 0; i < dir->nchannel; i++)
-		flows += dir->channel[i].flow[h->index].addr != 0;
+		b.flows += dir->channel[i].flow[h->index].addr != 0;
 #ifndef MDBUS_MUTANT_dpdk_files_left
+	char prefix[MDBUS_DPDK_PREFIX_MAX];
+
 	if (strcmp(l->backend, "dpdk") == 0)
-		files = mdbus_dpdk_files_remove(d->run, mdbus_dpdk_prefix(prefix, sizeof(prefix), dir->segment.bus, l->name));
+		b.files = mdbus_dpdk_files_remove(d->run, mdbus_dpdk_prefix(prefix, sizeof(prefix), dir->segment.bus, l->name));
 #else
-	(void)prefix;
+	(void)l;
 #endif
 	MDBUS_HOOK("reclaim.line.files");
-	mdbus_queue_free(h, left); /* after the rules: through it the card was told */
-	mdbus_event(d, "queue_free", h->bus, "{s:s, s:I, s:s, s:s, s:i}", "line", l->name, "pid", (json_int_t)pid, "backend",
-	            l->backend, "interface", l->interface, "queue", (int)l->queue);
-	mdbus_event(d, "rule_delete", h->bus, "{s:s, s:I, s:I, s:i, s:i}", "line", l->name, "pid", (json_int_t)pid, "count", flows,
-	            "deleted", (int)deleted, "left", (int)left);
-	mdbus_event(d, "mbuf_put", h->bus, "{s:s, s:I, s:I}", "line", l->name, "pid", (json_int_t)pid, "count",
-	            (json_int_t)(held < l->frames ? l->frames - held : 0));
-	mdbus_event(d, "memp_free", h->bus, "{s:s, s:I, s:I}", "line", l->name, "pid", (json_int_t)pid, "files", files);
+	mdbus_queue_free(h, b.left); /* after the rules: through it the card was told */
+	tell_back(d, h, &b);
 }
 
 static void reclaim_line(struct mdbus_daemon *d, struct mdbus_holder *h, uint32_t pid)

@@ -223,6 +223,9 @@ class Bed:
     def nothing_left(self, daemon):
         """End mdbusd properly, once nobody holds anything; then nothing may be left anywhere."""
         wait_until("all leases to come back", 30, lambda: not self.ctl("leases")["leases"])
+        taken = [q for q in self.ctl("queues")["queues"] if q["state"] != "free"] + self.ctl("rules")["rules"]
+        if taken:
+            raise Broken("queues and rules that nobody holds: %s" % taken)
         huge = self.ctl("status")["huge_dir"]
         daemon.send_signal(signal.SIGTERM)
         if daemon.wait(60) != 0:
@@ -234,7 +237,9 @@ class Bed:
             left += [line.strip() for line in f if self.dir in line]
         if self.lab:
             text = subprocess.run([*self.on_ingest, "ip", "-d", "link"], stdout=subprocess.PIPE, check=True).stdout.decode()
-            left += [line.strip() for line in text.splitlines() if "xdp" in line]
+            left += [line.strip() for line in text.splitlines() if re.search("xdp|PROMISC|promiscuity [1-9]", line)]
+            with subprocess.Popen([*self.on_ingest, "cat", "/proc/net/igmp"], stdout=subprocess.PIPE) as igmp:
+                left += [line.decode().strip() for line in igmp.stdout if re.search(rb"[0-9A-F]{4}01EF ", line)]
         if left:
             raise Broken("left behind: %s" % "; ".join(left))
 

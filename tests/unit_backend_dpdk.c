@@ -385,6 +385,7 @@ int main(void)
 		run("on veth", on_veth, "net_af_packet0,iface=mdt0");
 	expect_refused("net_nonsense0,iface=x", 0, "cannot make the device \"net_nonsense0,iface=x\"");
 	expect_refused("net_pcap0,rx_pcap=/nowhere.pcap", 0, "/nowhere.pcap");
+	expect_refused("net_tap0,iface=mdt0,remote=lo", 0, "net_af_packet0,iface=");
 	expect_refused("net_af_xdp0,iface=lo", 0, "set backend = \"af_xdp\"");
 	expect_refused("0000:ff:1f.7", 0, "no port on PCI device 0000:ff:1f.7");
 	expect_refused("net_null0", 3, "its queue is 0");
