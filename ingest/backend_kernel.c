@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include <linux/sock_diag.h>
+#include <mdbus/hook.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -103,6 +104,7 @@ static int open_socket(struct kernel_line *k, struct kernel_socket *s, const str
 	} else {
 		set_options(k, s->fd, flow);
 		rc = bind_flow(s->fd, flow);
+		MDBUS_HOOK("kernel.bound");
 		if (rc == 0)
 			rc = join_flow(k, s->fd, flow);
 	}
@@ -208,6 +210,7 @@ static void kernel_close(void *self)
 
 	if (k->engine)
 		k->engine->stop(k);
+	MDBUS_HOOK("kernel.stopped");
 	for (uint32_t i = 0; i < k->nsocket; i++)
 		close(k->sockets[i].fd);
 	free(k->sockets);
@@ -223,6 +226,7 @@ static int start_engine(struct kernel_line *k)
 		rc = engines[i]->start(k);
 		if (rc)
 			continue;
+		MDBUS_HOOK("kernel.started");
 		k->engine = engines[i];
 		snprintf(k->arena->backend, sizeof(k->arena->backend), "kernel %s", engines[i]->name);
 		return 0;

@@ -18,6 +18,7 @@
 #include <linux/ethtool.h>
 #include <linux/if_ether.h>
 #include <linux/sockios.h>
+#include <mdbus/hook.h>
 #include <net/if.h>
 #include <poll.h>
 #include <stdio.h>
@@ -318,6 +319,7 @@ static int try_socket(struct xdp_line *x, uint16_t copy_flag)
 	uint64_t size = (uint64_t)x->nframes << x->frame_shift;
 	int rc = xsk_umem__create(&x->umem, x->frames, size, &x->fill, &x->completion, &area);
 
+	MDBUS_HOOK("xdp.memory");
 	if (rc == 0)
 		rc = xsk_socket__create_shared(&x->xsk, x->line->interface, x->line->queue, x->umem, &x->rx, NULL,
 		                               &x->fill, &x->completion, &config);
@@ -399,7 +401,9 @@ static void xdp_close(void *self)
 	struct xdp_line *x = self;
 
 	mdbus_xdp_prog_close(&x->prog);
+	MDBUS_HOOK("xdp.close.steered");
 	drop_socket(x);
+	MDBUS_HOOK("xdp.close.socket");
 	mdbus_xdp_early_close(x->early);
 	mdbus_join_close(&x->join);
 	for (uint32_t frame = 0; x->lent && frame < x->nframes; frame++) {
@@ -444,9 +448,11 @@ static int start(struct xdp_line *x, struct mdbus_backend_env *env)
 		explain_queue(env, rc);
 		return rc;
 	}
+	MDBUS_HOOK("xdp.bound");
 	x->fd = xsk_socket__fd(x->xsk);
 	report_mode(x);
 	lend_frames(x);
+	MDBUS_HOOK("xdp.lent");
 	rc = mdbus_join_open(&x->join, x->ifindex, env->flows, env->nflow, env->error, sizeof(env->error));
 	if (rc == 0)
 		rc = mdbus_xdp_early_open(&x->early, &x->prog, env);

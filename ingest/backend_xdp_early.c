@@ -3,6 +3,7 @@
 
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <mdbus/hook.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,6 +119,7 @@ static void forbid(struct flow *f)
 	if (f->gen == 0)
 		return;
 	mdbus_store_release(&f->at->version, f->at->version + 1u);
+	MDBUS_HOOK("early.forbidden");
 	f->gen = 0;
 }
 
@@ -133,6 +135,7 @@ static void allow(struct flow *f, uint64_t from, uint64_t to)
 	mdbus_fixed_session(&c->desc.layout, &f->at->fixed, c->mine->session[c->gen.gen % 4u]);
 #endif
 	mdbus_store_relaxed(&f->at->from, from);
+	MDBUS_HOOK("early.half");
 	mdbus_store_relaxed(&f->at->to, to);
 	f->gen = c->gen.gen;
 	if (f->runs_gen != f->gen) {
@@ -142,6 +145,7 @@ static void allow(struct flow *f, uint64_t from, uint64_t to)
 		f->due_ns = 0;
 	}
 	mdbus_store_release(&f->at->version, f->at->version + 1u);
+	MDBUS_HOOK("early.allowed");
 }
 
 /* The program waits for this process to have read something strange. */
@@ -181,6 +185,7 @@ void mdbus_xdp_early_round(struct mdbus_xdp_early *e, uint32_t n, uint32_t ring)
 			allow(f, from, to);
 		} else {
 			mdbus_store_release(&f->at->to, to);
+			MDBUS_HOOK("early.moved");
 			mdbus_store_relaxed(&f->at->from, from);
 		}
 		rearm(e, f, ring, now);

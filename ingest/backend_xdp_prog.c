@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/if_link.h>
+#include <mdbus/hook.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,6 +119,7 @@ static int load(struct mdbus_xdp_prog *prog)
 		rc = keep(&prog->counts, bpf_map__fd(skel->maps.counts));
 	if (rc == 0)
 		rc = keep(&prog->early, bpf_map__fd(skel->maps.early));
+	MDBUS_HOOK("xdp.loaded");
 	line_xdp__destroy(skel);
 	return rc;
 }
@@ -259,6 +261,7 @@ static int attach_as(struct mdbus_xdp_prog *prog, uint32_t ifindex, bool native)
 	if (fd < 0)
 		return fd;
 	prog->link = fd;
+	MDBUS_HOOK("xdp.attached");
 	prog->native = native;
 	return 0;
 }
@@ -429,6 +432,7 @@ static int add_flows(const struct mdbus_xdp_prog *prog, const struct mdbus_flow 
 		};
 
 		rc = bpf_map_update_elem(prog->flows, &key, &i, BPF_ANY);
+		MDBUS_HOOK("xdp.flow");
 		if (rc == 0)
 			rc = add_for_any(prog->flows, &key, prog->queue, BPF_ANY);
 	}
@@ -450,6 +454,7 @@ int mdbus_xdp_prog_start(struct mdbus_xdp_prog *prog, uint32_t queue, const stru
 	rc = add_flows(prog, flows, nflow);
 	if (rc == 0) {
 		rc = bpf_map_update_elem(prog->sockets, &queue, &xsk, BPF_ANY);
+		MDBUS_HOOK("xdp.steered");
 		if (rc)
 			snprintf(err, errlen, "cannot send packets to the AF_XDP socket: %s", strerror(-rc));
 	} else if (rc == -E2BIG) {

@@ -19,18 +19,18 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import storm
-import storm_bed
 from hooks_life import MANY_PAGES, PATIENCE, Plan, bed_of_life, huge_pages_free, own_address
 from storm import MS, Line, Storm, Victim
-from storm_bed import Arena, Bed, Broken, Ring, TOP, now_ns, wait_until
+from storm_bed import BIN, TOP, Arena, Bed, Broken, Ring, line_place, now_ns, wait_until
 
-ENDING = ("line.closed", "detach.", "sub.close")  # passed at an end in good order
+ENDING = ("line.closed", "detach.", "sub.close", "kernel.stopped", "xdp.close.")  # passed at an end in good order
 
 
 def hooks_of_source():
@@ -115,7 +115,7 @@ class HookStorm(Storm):
     """A bus on which processes die at hooks.  shape: what is special about it."""
 
     def __init__(self, bed, seed, shape):
-        options = argparse.Namespace(backend="kernel", restart=shape.get("restart", "session"))
+        options = argparse.Namespace(backend=shape.get("backend", "kernel"), restart=shape.get("restart", "session"))
         super().__init__(bed, seed, options)
         self.shape, self.kills = shape, 0
         self.nline = len(shape["lines"])
@@ -124,15 +124,17 @@ class HookStorm(Storm):
 
     def plan(self, role):
         if role not in self.plans:
-            self.plans[role] = Plan(self.bed, role, self.rng)
+            self.plans[role] = Plan(self.bed, role, self.rng, self.shape.get("only", ""))
         return self.plans[role]
 
     def configure(self):
         shape, bed, at = self.shape, self.bed, own_address()
         self.names = shape["lines"]
-        flows = " ".join('%s = "%s:%d";' % (name, at, 20001 + i) for i, name in enumerate(self.names))
-        lines = ['{ name = "%s"; backend = "kernel"; interface = "lo"; idle_spins = 20; frames = %d; frame_size = 2048; '
-                 'fill_ring = 1024; }' % (name, shape["frames"]) for name in self.names]
+        to = ["%s:%d" % ("233.54.12.%d" % (i + 1) if bed.lab else at, 20001 + i) for i in range(self.nline)]
+        flows = " ".join('%s = "%s";' % pair for pair in zip(self.names, to))
+        lines = ['{ name = "%s"; backend = "%s"; interface = "%s"; idle_spins = 20; frames = %d; frame_size = 2048; '
+                 'fill_ring = 1024; %s }' % (name, *line_place(self.options.backend, name), shape["frames"],
+                                             shape.get("line", "")) for name in self.names]
         if shape.get("recover"):
             lines.append('{ name = "R"; backend = "recover"; servers = ("%s:20009"); request_rate = 2000; '
                          'request_max = 64; retry_ms = 10; frames = 1024; }' % at)
@@ -144,7 +146,8 @@ class HookStorm(Storm):
         self.feed = ["mdbus-feed", *shape["feed"], "--count", "0", "--seed", str(self.seed), "--json", "--linger-ms", "600",
                      "--log", bed.path("feed.log")]
         for i, name in enumerate(self.names):
-            self.feed += ["--line", "%s,to=%s:%d%s" % (name, at, 20001 + i, shape["lines"][name])]
+            self.feed += ["--line", "%s,to=%s%s%s" % (name, to[i], shape["lines"][name],
+                                                      ",dev=md%s0" % name.lower() if bed.lab else "")]
         if shape.get("recover"):
             self.feed += ["--serve", at + ":20009,truncate=2,loss=30%,delay-us=300"]
 
@@ -157,12 +160,12 @@ class HookStorm(Storm):
         return v
 
     def start_line(self, name, program):
-        return self.bed.start(name, program, "%s/%s" % (self.bed.bus, name))
+        return self.bed.start(name, program, "%s/%s" % (self.bed.bus, name), prefix=self.bed.on_ingest)
 
     def launch(self):
         bed = self.bed
         self.daemon = self.make(HookVictim, "mdbusd", "mdbusd",
-                                lambda: bed.start("mdbusd", "mdbusd", "-c", bed.path("mdbus.conf")))
+                                lambda: bed.start("mdbusd", "mdbusd", "-c", bed.path("mdbus.conf"), prefix=bed.on_ingest))
         self.daemon.spawn()
         wait_until("mdbusd: " + bed.said("mdbusd"), 60, lambda: bed.ctl("status"))
         self.lines = [self.make(HookLine, "safe" if name in self.shape.get("safe", "") else "line", i, name,
@@ -185,7 +188,7 @@ class HookStorm(Storm):
         for v in [self.reader] + self.others:
             v.spawn()
         self.victims = [self.daemon, self.reader] + self.others + self.lines
-        self.feeder = bed.start("feeder", *self.feed)
+        self.feeder = bed.start("feeder", *self.feed, prefix=bed.on_feed)
         wait_until("the feed", 30, lambda: self.lines[0].arena.count("packets") > 100)
 
     def start_reader(self):
@@ -235,7 +238,7 @@ class HookStorm(Storm):
 
     def rage(self):
         dying = [v for v in self.victims if v.dies]
-        self.look_on(500)
+        self.look_on(self.shape.get("look_ms", 500))
         for v in self.victims:  # once each in good order, for what is passed at an end
             if v is not self.daemon and v.plan.role != "safe":
                 v.end()
@@ -320,6 +323,15 @@ BEDS = {
         "judge": ["--unordered", "one"],
         "roles": ("line",),
     },
+    # what a process of AF_XDP takes, and what it tells its program in the kernel
+    "xdp": {
+        "lines": {"A": ",loss=0.02", "B": ",loss=0.02,repack=4,skew-us=1500"}, "frames": 16384, "backend": "af_xdp",
+        "line": "rx_ring = 1024;",
+        "channel": 'layout = "moldudp64"; depth = 131072; slot_size = 128; reorder_window = 256; early_drop = true;',
+        "feed": ["--generate", "moldudp64", "--size", "72", "--pack", "3", "--rate", "9000", "--restart", "session",
+                 "--restart-every", "12000"],
+        "roles": ("line",), "only": ("xdp.", "early."), "look_ms": 2500,
+    },
     # A is stopped while it writes into a slot, and lapped: it must take back the mark that its successor has put there
     "lapped": {
         "lines": {"A": "", "B": ",skew-us=1500"}, "frames": 4096, "restart": "none", "lap": 8192,
@@ -333,6 +345,8 @@ BEDS = {
 def bed_of_shape(name, seed):
     """One bed: {role: hooks killed at}, number of kills, what is to be said."""
     with Bed("h" + name[:2]) as bed:
+        if "backend" in BEDS[name]:
+            bed.lab_up()
         s = HookStorm(bed, seed, BEDS[name])
         s.configure()
         try:
@@ -355,6 +369,16 @@ def bed_of_shape(name, seed):
 
 # ---- all of it ----------------------------------------------------------------------------------------------------
 
+def no_xdp():
+    """Why there can be no bed with AF_XDP, or None."""
+    if not storm.ROOT:
+        return "needs root"
+    if not os.path.exists(os.path.join(os.path.dirname(BIN), "ingest/backend_xdp.o")):
+        return "built without AF_XDP"
+    missing = [c for c in ("ip", "ethtool", "nsenter") if not shutil.which(c)]
+    return "needs " + missing[0] if missing else None
+
+
 def out_of_reach():
     """{hook: why nobody passes it here}."""
     reasons = dict.fromkeys(("rule.making", "rule.made", "rule.deleted"), "no card here takes rules (unit_rules plays one)")
@@ -363,6 +387,8 @@ def out_of_reach():
                                       "segment.remove.file"), "needs root"))
     elif huge_pages_free() + 16 > MANY_PAGES:
         reasons.update(dict.fromkeys(("huge.noted", "huge.raised"), "more huge pages are free than a test may use up"))
+    if no_xdp():
+        reasons.update((hook, no_xdp()) for hook in hooks_of_source() if hook.startswith(("xdp.", "early.")))
     return reasons
 
 
@@ -373,11 +399,12 @@ def one_bed(name, seed):
 
 
 def all_beds(seed):
-    waiting = ["reference", "inline", "keyed", "life", "single", "lapped"]
-    running, hooks, kills, broken = [], set(), 0, False
+    without = no_xdp()
+    waiting = ["reference", "inline", "keyed", "life", "single", "lapped"] + (["xdp"] if not without else [])
+    running, hooks, kills = [], set(), 0
     try:
-        while (waiting and not broken) or running:
-            while waiting and len(running) < 2 and not broken:
+        while waiting or running:
+            while waiting and len(running) < 2:
                 running.append(subprocess.Popen([sys.executable, "-B", __file__, "--seed", str(seed), "--only", waiting.pop(0)],
                                                 stdout=subprocess.PIPE, text=True))
             for p in [p for p in running if p.poll() is not None]:

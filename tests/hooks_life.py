@@ -22,9 +22,9 @@ def own_address():
 class Plan:
     """Which hooks the processes of one role have passed, and at which they were killed."""
 
-    def __init__(self, bed, role, rng):
+    def __init__(self, bed, role, rng, only=""):
         self.file = bed.path("hooks." + role)
-        self.role, self.rng = role, rng
+        self.role, self.rng, self.only = role, rng, only
         self.tries, self.armed, self.killed = {}, set(), set()
 
     def known(self):
@@ -35,7 +35,7 @@ class Plan:
             return set()
 
     def missing(self):
-        return {h for h in self.known() - self.killed if self.tries.get(h, 0) < len(PATIENCE) and
+        return {h for h in self.known() - self.killed if self.tries.get(h, 0) < len(PATIENCE) and h.startswith(self.only) and
                 not (self.role == "mdbusd" and h.startswith(LIFE))}
 
     def choose(self):
