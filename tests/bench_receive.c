@@ -294,7 +294,7 @@ int main(void)
 	listen_on_line();
 	stage = bed_shared(sizeof(*stage));
 	build(frame, GROUP, SOURCE, 0, PAYLOAD);
-	if (flood_open(&flood, if_nametoindex(PEER), frame, sizeof(frame), HEADERS) != 0) {
+	if (flood_open(&flood, if_nametoindex(PEER), frame, sizeof(frame), HEADERS, HEADERS + 8u) != 0) {
 		puts("bench_receive: this kernel makes no live frames");
 		return 77;
 	}

@@ -39,13 +39,18 @@ struct flood {
 	int prog, map;
 	struct flood_state *state;
 	uint32_t ifindex, len;
+	uint32_t batch; /* frames, sent or thrown away, that the kernel hands on together; 1 where time matters */
 	const uint8_t *frame;
 };
 
 #define FLOOD_OP(c, d, s, o, i) ((struct bpf_insn){ .code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i) })
 
-/* Make copies of `frame` for an interface, each with its number, from 1 on, in the eight bytes at `at`.  0 or -errno. */
-static inline int flood_open(struct flood *f, uint32_t ifindex, const uint8_t *frame, uint32_t len, uint16_t at)
+/*
+ * Make copies of `frame` for an interface, each with its number, from 1 on, big-endian in the eight bytes at `at`, and the
+ * time of its sending (ns of CLOCK_MONOTONIC, as the host has it) at `time_at`, which lies behind that.  0 or -errno.
+ */
+static inline int flood_open(struct flood *f, uint32_t ifindex, const uint8_t *frame, uint32_t len, uint16_t at,
+                             uint16_t time_at)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, shared, .map_flags = BPF_F_MMAPABLE);
 	int map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "flood", 4, sizeof(struct flood_state), 1, &shared);
@@ -55,12 +60,13 @@ static inline int flood_open(struct flood *f, uint32_t ifindex, const uint8_t *f
 		FLOOD_OP(BPF_LD | BPF_IMM | BPF_DW, 7, BPF_PSEUDO_MAP_VALUE, 0, map),
 		FLOOD_OP(0, 0, 0, 0, 0),
 		FLOOD_OP(BPF_LDX | BPF_MEM | BPF_DW, 1, 7, 8, 0),
-		FLOOD_OP(BPF_JMP | BPF_JGT | BPF_X, 1, 0, 22, 0), /* not yet due: drop */
+		FLOOD_OP(BPF_JMP | BPF_JGT | BPF_X, 1, 0, 23, 0), /* not yet due: drop */
 		FLOOD_OP(BPF_LDX | BPF_MEM | BPF_W, 2, 6, 0, 0),  /* data */
 		FLOOD_OP(BPF_LDX | BPF_MEM | BPF_W, 3, 6, 4, 0),  /* data_end */
 		FLOOD_OP(BPF_ALU64 | BPF_MOV | BPF_X, 4, 2, 0, 0),
-		FLOOD_OP(BPF_ALU64 | BPF_ADD | BPF_K, 4, 0, 0, at + 8),
-		FLOOD_OP(BPF_JMP | BPF_JGT | BPF_X, 4, 3, 17, 0), /* too short: drop */
+		FLOOD_OP(BPF_ALU64 | BPF_ADD | BPF_K, 4, 0, 0, time_at + 8),
+		FLOOD_OP(BPF_JMP | BPF_JGT | BPF_X, 4, 3, 18, 0), /* too short: drop */
+		FLOOD_OP(BPF_STX | BPF_MEM | BPF_DW, 2, 0, (int16_t)time_at, 0),
 		FLOOD_OP(BPF_STX | BPF_MEM | BPF_DW, 7, 0, 32, 0),
 		FLOOD_OP(BPF_LDX | BPF_MEM | BPF_DW, 3, 7, 40, 0),
 		FLOOD_OP(BPF_JMP | BPF_JNE | BPF_K, 3, 0, 1, 0),
@@ -82,7 +88,8 @@ static inline int flood_open(struct flood *f, uint32_t ifindex, const uint8_t *f
 		FLOOD_OP(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
 	};
 
-	*f = (struct flood){ .prog = -1, .map = map, .ifindex = ifindex, .len = len, .frame = frame };
+	*f = (struct flood){ .prog = -1, .map = map, .ifindex = ifindex, .len = len, .frame = frame,
+		.batch = FLOOD_BATCH };
 	if (map < 0)
 		return map;
 	f->state = mmap(NULL, sizeof(*f->state), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
@@ -103,7 +110,7 @@ static inline int64_t flood_send(const struct flood *f, uint64_t ns, uint64_t pa
 	struct xdp_md md = { .data_end = f->len, .ingress_ifindex = f->ifindex };
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = f->frame, .data_size_in = f->len, .ctx_in = &md,
 	            .ctx_size_in = sizeof(md), .repeat = 1 << 30, .flags = BPF_F_TEST_XDP_LIVE_FRAMES,
-	            .batch_size = FLOOD_BATCH);
+	            .batch_size = f->batch);
 	struct itimerval end = { .it_value.tv_usec = (suseconds_t)((ns + FLOOD_BEGIN) / 1000u) }, never = { 0 };
 	uint64_t before = f->state->sent;
 	int rc;
