@@ -169,31 +169,35 @@ int mdbus_rules_add(struct mdbus_daemon *d, struct mdbus_holder *h, char *why, s
 
 /* ---- rule_delete --------------------------------------------------------------------------------------------------- */
 
-/* The rule whose number was never written down, if it was made. */
-static int find_made(int sock, const struct mdbus_line_desc *l, const struct mdbus_flow_desc *f, uint32_t *location)
+/*
+ * The card's rule that was made for a flow, or NULL.  Its number alone does not make it that: if mdbusd was killed between the
+ * card and the note, somebody else's may have the place by now.
+ */
+static const struct mdbus_nic_rule *find_made(const struct mdbus_nic_rule *rules, int n, const struct mdbus_line_desc *l,
+                                              const struct mdbus_flow_desc *f)
 {
-	struct mdbus_nic_rule *rules;
-	int n = mdbus_nic_rules(sock, l->interface, &rules), rc = n < 0 ? n : -ENOENT;
-
-	for (int i = 0; i < n && rc < 0; i++) {
-		if (is_for(&rules[i], f) && rules[i].queue == l->queue) {
-			*location = rules[i].location;
-			rc = 0;
-		}
+	for (int i = 0; i < n; i++) {
+#ifdef MDBUS_MUTANT_delete_by_place
+		if (rules[i].location == f->rule - 1u)
+			return &rules[i];
+#endif
+		if (is_for(&rules[i], f) && rules[i].queue == l->queue &&
+		    (f->rule == MDBUS_RULE_MAKING || rules[i].location == f->rule - 1u))
+			return &rules[i];
 	}
-	free(rules);
-	return rc;
+	return NULL;
 }
 
 /* True: it is gone. */
-static bool delete_one(int sock, const struct mdbus_line_desc *l, struct mdbus_flow_desc *f)
+static bool delete_one(int sock, const struct mdbus_line_desc *l, struct mdbus_flow_desc *f, const struct mdbus_nic_rule *rules,
+                       int n)
 {
-	uint32_t location = f->rule - 1u;
-	int rc = f->rule == MDBUS_RULE_MAKING ? find_made(sock, l, f, &location) : 0;
+	const struct mdbus_nic_rule *made = find_made(rules, n, l, f);
+	int rc = 0;
 
 #ifndef MDBUS_MUTANT_skip_rule_deletion
-	if (rc == 0)
-		rc = mdbus_nic_rule_delete(sock, l->interface, location);
+	if (made)
+		rc = mdbus_nic_rule_delete(sock, l->interface, made->location);
 #endif
 	if (rc < 0 && rc != -ENOENT && rc != -ENODEV)
 		return false;
@@ -202,32 +206,40 @@ static bool delete_one(int sock, const struct mdbus_line_desc *l, struct mdbus_f
 	return true;
 }
 
+static uint32_t count_noted(const struct mdbus_bus_hdr *dir, uint32_t line)
+{
+	uint32_t n = 0;
+
+	for (uint32_t c = 0; c < dir->nchannel; c++)
+		n += dir->channel[c].flow[line].rule != 0;
+	return n;
+}
+
 uint32_t mdbus_rules_delete(const struct mdbus_daemon *d, struct mdbus_served *b, uint32_t line, uint32_t *left)
 {
 	struct mdbus_bus_hdr *dir = b->map.dir;
-	uint32_t gone = 0;
-	int sock = -1;
+	const struct mdbus_line_desc *l = &dir->line[line];
+	uint32_t noted = count_noted(dir, line);
+	struct mdbus_nic_rule *rules = NULL;
 
-	*left = 0;
-	for (uint32_t c = 0; c < dir->nchannel; c++) {
+	*left = noted;
+	if (noted == 0)
+		return 0;
+	int sock = mdbus_queue_socket(d, l->netns), n = sock >= 0 ? mdbus_nic_rules(sock, l->interface, &rules) : -ENOTCONN;
+
+	if (n == -ENODEV || n == -EOPNOTSUPP) /* the interface has gone, and they with it */
+		n = 0;
+	(void)mdbus_privilege_net(true);
+	for (uint32_t c = 0; c < dir->nchannel && n >= 0; c++) {
 		struct mdbus_flow_desc *f = &dir->channel[c].flow[line];
 
-		if (f->rule == 0)
-			continue;
-		if (sock < 0) {
-			sock = mdbus_queue_socket(d, dir->line[line].netns);
-			(void)mdbus_privilege_net(true);
-		}
-		if (sock >= 0 && delete_one(sock, &dir->line[line], f))
-			gone++;
-		else
-			++*left;
+		*left -= f->rule != 0 && delete_one(sock, l, f, rules, n);
 	}
-	if (gone + *left > 0)
-		(void)mdbus_privilege_net(false);
+	(void)mdbus_privilege_net(false);
+	free(rules);
 	if (sock >= 0)
 		close(sock);
-	return gone;
+	return noted - *left;
 }
 
 static void say_left(const struct mdbus_bus_hdr *dir, uint32_t line, uint32_t left)

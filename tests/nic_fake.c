@@ -39,11 +39,15 @@ static int insert(struct ethtool_rxnfc *c)
 	card->rule[at] = c->fs;
 	card->used[at] = true;
 	card->changes++;
-	if (card->die) {
-		card->die = false;
-		raise(SIGKILL);
-	}
 	return 0;
+}
+
+static void die_at(enum nic_fake_death when)
+{
+	if (card->die != when)
+		return;
+	card->die = NIC_FAKE_LIVE;
+	raise(SIGKILL);
 }
 
 static int list(struct ethtool_rxnfc *c)
@@ -64,6 +68,7 @@ static int list(struct ethtool_rxnfc *c)
 static int sorting(struct ethtool_rxnfc *c)
 {
 	bool there = c->fs.location < NIC_FAKE_SIZE && card->used[c->fs.location];
+	int rc;
 
 	switch (c->cmd) {
 	case ETHTOOL_GRXCLSRLCNT:
@@ -77,12 +82,17 @@ static int sorting(struct ethtool_rxnfc *c)
 			c->fs = card->rule[c->fs.location];
 		return there ? 0 : -ENOENT;
 	case ETHTOOL_SRXCLSRLINS:
-		return card->refuse ? -card->refuse : insert(c);
+		die_at(NIC_FAKE_BEFORE_INSERT);
+		rc = card->refuse ? -card->refuse : insert(c);
+		die_at(NIC_FAKE_AFTER_INSERT);
+		return rc;
 	case ETHTOOL_SRXCLSRLDEL:
 		if (card->refuse || !there)
 			return card->refuse ? -card->refuse : -ENOENT;
+		die_at(NIC_FAKE_BEFORE_DELETE);
 		card->used[c->fs.location] = false;
 		card->changes++;
+		die_at(NIC_FAKE_AFTER_DELETE);
 		return 0;
 	default:
 		return -EOPNOTSUPP;

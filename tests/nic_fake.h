@@ -14,13 +14,21 @@
 #define NIC_FAKE_NAME  "mdfake0"
 #define NIC_FAKE_SIZE  8u
 
+enum nic_fake_death {
+	NIC_FAKE_LIVE,
+	NIC_FAKE_BEFORE_INSERT,
+	NIC_FAKE_AFTER_INSERT,
+	NIC_FAKE_BEFORE_DELETE,
+	NIC_FAKE_AFTER_DELETE,
+};
+
 struct nic_fake {
 	uint32_t queues;
 	bool sorts;      /* ntuple filters are on */
 	bool none;       /* it has no such commands */
 	bool chooses;    /* the driver chooses places */
 	int refuse;      /* the next commands that change something end like this */
-	bool die;        /* kill the process that has just made a rule */
+	enum nic_fake_death die; /* kill the process that tells it so, once */
 	uint32_t changes; /* commands that changed something */
 	bool used[NIC_FAKE_SIZE];
 	struct ethtool_rx_flow_spec rule[NIC_FAKE_SIZE];

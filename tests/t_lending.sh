@@ -40,6 +40,10 @@ start_line() { # BUS/LINE
 	wait_for 20 "line $1" runs "$1"
 }
 
+# The right to tell cards something is kept for line S, and in force only when it is used.
+same "privileges" '["CAP_KILL","CAP_NET_ADMIN"]' "$("$ctl" status --json | jq -c .privileges)"
+effective=0x$(awk '$1 == "CapEff:" { print $2 }' "/proc/$(pid_of mdbusd)/status")
+same "CAP_NET_ADMIN in force" 0 $((effective >> 12 & 1))
 same "a queue that nobody has" "free null/null null" "$(queue 0)"
 start_line t/A
 same "queue 0" "held t/A $(pid_of t.A)" "$(queue 0)"

@@ -4,7 +4,7 @@
  * mdbusd in between the card and the note of it; never more than there should be, and nobody else's is touched.
  *
  * timeout: 60
- * mutants: skip_rule_deletion
+ * mutants: skip_rule_deletion delete_by_place
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -167,12 +167,12 @@ static void test_daemon_dies(void)
 	WAIT_FOR(rules() == 1);
 }
 
-/* It is killed when the card has the rule and the bus directory does not say which one it is. */
-static void test_daemon_dies_between(void)
+/* It is killed before or after it has told the card, and before the bus directory says so. */
+static void test_daemon_dies_adding(enum nic_fake_death when)
 {
 	int status;
 
-	card->die = true;
+	card->die = when;
 	fflush(stdout);
 	pid_t pid = fork();
 
@@ -181,11 +181,37 @@ static void test_daemon_dies_between(void)
 
 		_exit(mdbus_bus_attach(&mine, "t", MDBUS_LEASE_LINE, "B", 0) == 0);
 	}
-	CHECK(waitpid(daemon_pid, &status, 0) == daemon_pid && WIFSIGNALED(status) && rules() == 2);
+	CHECK(waitpid(daemon_pid, &status, 0) == daemon_pid && WIFSIGNALED(status));
+	CHECK(rules() == (when == NIC_FAKE_AFTER_INSERT ? 2 : 1));
 	CHECK(waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 0);
 	start();
 	WAIT_FOR(rules() == 1);
 	CHECK(nic_fake_count(card, "239.7.7.7", 77, 0) == 1);
+}
+
+/* The same when it takes a rule back.  What has its place meanwhile is somebody else's. */
+static void test_daemon_dies_deleting(enum nic_fake_death when)
+{
+	struct mdbus_nic_rule other = { .addr = inet_addr("239.8.8.8"), .port = 88, .queue = 0 };
+	pid_t b = hold("B");
+	int status;
+
+	CHECK(rules() == 3);
+	card->die = when;
+	bed_end(b, SIGKILL);
+	CHECK(waitpid(daemon_pid, &status, 0) == daemon_pid && WIFSIGNALED(status));
+	CHECK(rules() == (when == NIC_FAKE_AFTER_DELETE ? 2 : 3));
+	if (when == NIC_FAKE_AFTER_DELETE) {
+		CHECK(mdbus_nic_rule_add(0, NIC_FAKE_NAME, &other) == 0);
+		CHECK(other.location == NIC_FAKE_SIZE - 2u); /* that of the rule just deleted */
+	}
+	start();
+	WAIT_FOR(rules() == (when == NIC_FAKE_AFTER_DELETE ? 2 : 1));
+	CHECK(nic_fake_count(card, "239.7.7.7", 77, 0) == 1);
+	if (when != NIC_FAKE_AFTER_DELETE)
+		return;
+	CHECK(nic_fake_count(card, "239.8.8.8", 88, 0) == 1);
+	CHECK(mdbus_nic_rule_delete(0, NIC_FAKE_NAME, other.location) == 0);
 }
 
 /* A configuration that has changed: the old bus goes, and its rules with it. */
@@ -305,7 +331,10 @@ int main(void)
 	start();
 	test_lease();
 	test_daemon_dies();
-	test_daemon_dies_between();
+	test_daemon_dies_adding(NIC_FAKE_BEFORE_INSERT);
+	test_daemon_dies_adding(NIC_FAKE_AFTER_INSERT);
+	test_daemon_dies_deleting(NIC_FAKE_BEFORE_DELETE);
+	test_daemon_dies_deleting(NIC_FAKE_AFTER_DELETE);
 	test_bus_goes();
 	test_refusals();
 	test_auto();
