@@ -150,7 +150,7 @@ storm-kills: all ## kill and stop processes of a running bus at random: [KILLS=1
 	MDBUS_BIN=$(abspath $(B)/bin) python3 -B tests/storm.py --kills $(or $(KILLS),10000) \
 		$(if $(SEED),--seed $(SEED)) $(if $(BACKEND),--backend $(BACKEND)) $(if $(ONLY),--only $(ONLY))
 
-storm-cases: all ## seeded arbitration cases on real processes, against a naive reference: [CASES=10000] [SEED=n] [BACKEND=kernel|dpdk|mixed]
+storm-cases: all ## seeded cases on real processes, against a naive reference: [CASES=10000] [SEED=n] [BACKEND=kernel|dpdk|mixed]
 	MDBUS_BIN=$(abspath $(B)/bin) python3 -B tests/storm_cases.py --cases $(or $(CASES),10000) $(if $(SEED),--seed $(SEED)) \
 		$(if $(BACKEND),--backend $(patsubst af_xdp,mixed,$(BACKEND)))
 
@@ -160,7 +160,7 @@ kill-every: $(B)/tests/unit_step ## kill each operation on shared memory after e
 
 # The slot protocol as a model and as it is written, both through every case of tests/model/cases.h.
 .PHONY: model
-model: $(B)/tests/unit_interleave ## every schedule of the slot protocol's cases, as a model and as it is written: [SCHEDULES=1000000]
+model: $(B)/tests/unit_interleave ## every order of the slot protocol's steps, in a model and in the code: [SCHEDULES=1000000]
 	INTERLEAVE_RANDOM=$(or $(SCHEDULES),1000000) tests/model/run --all --functions $(abspath $<)
 
 # Segments that change while they are attached to and read, under the address sanitizer.
