@@ -8,6 +8,7 @@
  * interfaces there through it.  mdbusd needs no right to enter any.
  */
 #include "queues.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,9 +63,18 @@ static bool same_queue(const struct mdbus_holder *h, uint64_t netns, const struc
 	       (is_card(mine) || netns == 0 || line_of(o)->netns == 0 || netns == line_of(o)->netns);
 }
 
+/* Also of a holder that could not be watched for want of descriptors. */
 static bool has_ended(const struct mdbus_holder *h)
 {
-	return h->source.fd < 0 || mdbus_process_ended(h->source.fd);
+	const struct mdbus_lease *l = mdbus_holder_lease(h);
+
+	if (h->source.fd >= 0)
+		return mdbus_process_ended(h->source.fd);
+	int fd = l->state == MDBUS_LEASE_HELD ? mdbus_process_open((pid_t)l->pid, l->start) : -ESRCH;
+
+	if (fd >= 0)
+		close(fd);
+	return fd == -ESRCH;
 }
 
 struct mdbus_holder *mdbus_queue_holder(struct mdbus_daemon *d, struct mdbus_holder *h, const struct mdbus_process *p)

@@ -101,9 +101,10 @@ static void test_one_holder(void)
 static void test_still_there(void)
 {
 	char said[256];
+	int status;
 	pid_t a = hold("t", "A");
 
-	CHECK(kill(a, SIGSTOP) == 0);
+	CHECK(kill(a, SIGSTOP) == 0 && waitpid(a, &status, WUNTRACED) == a && WIFSTOPPED(status));
 	CHECK(mdbus_admin_ask(MDBUS_LEASE_END, "t", "A", said, sizeof(said)) == 0);
 	refused("u", "A", "t/A", a);
 	CHECK(kill(a, SIGCONT) == 0 && waitpid(a, NULL, 0) == a);
