@@ -21,6 +21,7 @@
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define AT(type, member) offsetof(type, member), sizeof(((type *)0)->member)
 #define RING_DEFAULT 8192u
+#define FEW_FRAMES   1024u /* what waits stays in the socket, and frames that come round soon stay in the cache */
 
 /* A line as it stands in the file. */
 struct line_text {
@@ -129,10 +130,8 @@ static void line_defaults(struct mdbus_line_desc *l)
 }
 
 /* Rings that nobody has set: as many descriptors as there are frames for them. */
-static uint32_t ring_default(uint32_t frames)
+static uint32_t ring_default(uint32_t frames, uint32_t n)
 {
-	uint32_t n = RING_DEFAULT;
-
 	while (n > frames)
 		n /= 2u;
 	return n;
@@ -257,9 +256,9 @@ static void read_lines(struct config_reader *r, const config_setting_t *s, struc
 			l->idle_spins = l->cpu >= 0 ? 0 : 1000;
 		mdbus_config_recover_defaults(ls, l);
 		if (!has(ls, "rx_ring"))
-			l->rx_ring = ring_default(l->frames);
+			l->rx_ring = ring_default(l->frames, RING_DEFAULT);
 		if (!has(ls, "fill_ring"))
-			l->fill_ring = ring_default(l->frames);
+			l->fill_ring = ring_default(l->frames, strcmp(l->backend, "kernel") ? RING_DEFAULT : FEW_FRAMES);
 		if (!has(ls, "low_watermark"))
 			l->low_watermark = l->frames / 16u;
 		for (uint32_t k = 0; k < i && l->name[0]; k++) {

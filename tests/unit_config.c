@@ -80,7 +80,7 @@ static void test_defaults(void)
 
 	CHECK(strcmp(b->name, "b") == 0 && b->nline == 1 && b->nchannel == 1 && b->nseat == 64);
 	CHECK(l->cpu == -1 && l->numa == -1 && l->batch == 64 && l->frames == 16384 && l->idle_spins == 1000);
-	CHECK(l->poll_timeout_us == 1000 && l->stale_ms == 1000 && l->stuck_kill_ms == 0 && l->rx_ring == 8192 && l->fill_ring == 8192);
+	CHECK(l->poll_timeout_us == 1000 && l->stale_ms == 1000 && l->stuck_kill_ms == 0 && l->rx_ring == 8192 && l->fill_ring == 1024);
 	CHECK(l->group == 0);
 	CHECK(strcmp(l->xdp_mode, "auto") == 0 && strcmp(l->xdp_copy, "auto") == 0);
 	CHECK(c->depth == 65536 && c->slot_size == 128 && c->timed == 1 && c->ordered == 1 && c->window == 32768);
@@ -136,7 +136,9 @@ static void test_values(void)
 	bad(3, "frames = 1024: must be at least rx_ring (2048)", LINE("frames = 1024; rx_ring = 2048;"));
 	bad(3, "frames = 1024: must be at least rx_ring (1024) and fill_ring (2048)", LINE("frames = 1024; fill_ring = 2048;"));
 	good(LINE("frames = 3000;"));
-	CHECK(config.bus[0].line[0].rx_ring == 2048 && config.bus[0].line[0].fill_ring == 2048);
+	CHECK(config.bus[0].line[0].rx_ring == 2048 && config.bus[0].line[0].fill_ring == 1024);
+	good(FILE_OF("", "{ name = \"A\"; backend = \"pcap\"; file = \"x.pcap\"; }", CHANNEL_C));
+	CHECK(config.bus[0].line[0].rx_ring == 8192 && config.bus[0].line[0].fill_ring == 8192);
 	bad(3, "cpu = 4000: this host has cores", LINE("cpu = 4000;"));
 	bad(3, "did you mean kernel?", FILE_OF("", "{ name = \"A\"; backend = \"kernal\"; }", CHANNEL_C));
 	bad(3, "at most 15 characters", LINE("interface = \"0123456789abcdef\";"));
