@@ -120,7 +120,7 @@ static uint64_t fresh_base(const struct mdbus_channel *c)
  * whole.  False also if another line has opened it first, be it for the same: whether that is where these numbers belong
  * is for adopt to find out.  So `newest` is the one that adopt has looked at, or two lines would open one each.
  */
-static bool open_next(struct mdbus_channel *c, uint64_t newest, uint64_t session, uint64_t first, bool jump)
+static bool open_next(struct mdbus_channel *c, uint64_t newest, uint64_t session, uint64_t first, bool jump, uint64_t now_ns)
 {
 	uint64_t room = c->desc.reorder_window;
 #ifdef MDBUS_MUTANT_open_twice
@@ -149,6 +149,8 @@ static bool open_next(struct mdbus_channel *c, uint64_t newest, uint64_t session
 	}
 	struct mdbus_gen mine = g;
 
+	mdbus_store_relaxed(&c->ring.hdr->gen_opened_ns, now_ns);
+	MDBUS_HOOK("open.time");
 	if (g.base > POS_MASK - c->desc.depth || mdbus_gen_open(c->ring.hdr, &g) != 0)
 		return false;
 	if (memcmp(&g, &mine, sizeof(g)) != 0 || !fits(c, &g, session, first, first))
@@ -172,6 +174,48 @@ static int compare_in(const struct mdbus_channel *c, const struct mdbus_gen *g, 
 	return mdbus_channel_compare(c, g->base + (m.seq - g->first_seq), g->gen, p->bytes + m.off, m.len);
 }
 
+/* The position after the newest one that any line has brought in generation g. */
+static uint64_t reach(const struct mdbus_channel *c, const struct mdbus_gen *g)
+{
+	uint64_t top = c->resolver.head > g->base ? c->resolver.head : g->base;
+
+	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
+		const struct mdbus_line_channel *lc = mdbus_bus_line_channel(c->bus, k, c->index);
+
+		if (!(c->desc.line_mask >> k & 1u) || lc == NULL)
+			continue;
+		uint64_t at[2] = { mdbus_load_acquire(&lc->progress), mdbus_load_relaxed(&lc->left[g->gen % 4u]) };
+
+		for (uint32_t i = 0; i < 2; i++)
+			if (at[i] >> 48 == (g->gen & 0xffffu) && (at[i] & POS_MASK) > top)
+				top = at[i] & POS_MASK;
+	}
+	return top;
+}
+
+/*
+ * A line without a place has a number that is far ahead of what anybody has in the newest generation.  The packet may have
+ * waited since before that was opened, for a process that has just started, or on a line that is late; where both
+ * generations have one name, it would get a place among numbers that it is not of.  So it has to wait for two gap timeouts,
+ * which is longer than a line is waited for.
+ */
+static bool too_early(const struct mdbus_channel *c, uint64_t first, uint64_t now_ns)
+{
+	struct mdbus_gen g, before;
+	uint64_t newest = mdbus_gen_newest(c->ring.hdr);
+	int64_t age = (int64_t)(now_ns - mdbus_load_relaxed(&c->ring.hdr->gen_opened_ns));
+	int64_t limit = (int64_t)(2u * c->desc.gap_timeout_ns);
+
+#ifdef MDBUS_MUTANT_placed_at_once
+	return false;
+#endif
+	/* another line's clock may have been read after this one's */
+	if (c->gen.gen != 0 || age >= limit || age <= -limit || !mdbus_gen_get(c->ring.hdr, newest, &g) ||
+	    !mdbus_gen_get(c->ring.hdr, newest - 1u, &before) || g.session != before.session || first < g.first_seq)
+		return false;
+	return g.base + (first - g.first_seq) > reach(c, &g) + c->desc.reorder_window;
+}
+
 /*
  * Find the generation after `after`, up to `newest`, that other lines have already opened for these numbers, and go there: the one
  * that holds the same bytes, else the first one that has nothing yet where p's would go.  p NULL: nothing to compare.
@@ -179,7 +223,7 @@ static int compare_in(const struct mdbus_channel *c, const struct mdbus_gen *g, 
  * cannot be compared in those was by reference, and its frame has been taken back.
  */
 static bool adopt(struct mdbus_channel *c, uint64_t after, uint64_t newest, uint64_t session, uint64_t first, uint64_t next,
-                  const struct mdbus_chunk *p)
+                  const struct mdbus_chunk *p, uint64_t now_ns)
 {
 	uint64_t end;
 	bool nowhere = c->gen.gen == 0;
@@ -193,7 +237,7 @@ static bool adopt(struct mdbus_channel *c, uint64_t after, uint64_t newest, uint
 		int same = p ? compare_in(c, &g, p) : -1;
 		bool ended = nowhere && mdbus_gen_end(c->ring.hdr, gen, &end);
 
-		if (same == 1 || (same == -1 && found.gen == 0 && !ended))
+		if (same == 1 || (same == -1 && found.gen == 0 && !ended && !(gen == newest && too_early(c, first, now_ns))))
 			found = g;
 		if (same == 1 && !nowhere)
 			break;
@@ -257,8 +301,9 @@ static void accept(struct mdbus_channel *c, uint32_t current_frame, uint64_t now
 		uint64_t newest = mdbus_gen_newest(c->ring.hdr);
 
 		/* a jump that the ring has room for needs no new generation: the numbers between become gaps one by one */
-		moved = adopt(c, c->gen.gen, newest, a->session, a->first, a->next, a->held ? &a->chunk[0] : NULL) ||
-		        (jump && span <= c->desc.window) || open_next(c, newest, a->session, a->first, jump);
+		moved = adopt(c, c->gen.gen, newest, a->session, a->first, a->next, a->held ? &a->chunk[0] : NULL,
+		              now_ns) ||
+		        (jump && span <= c->desc.window) || open_next(c, newest, a->session, a->first, jump, now_ns);
 	}
 	if (moved)
 		replay(c, now_ns);
@@ -321,21 +366,21 @@ static void hold(struct mdbus_channel *c, const struct mdbus_chunk *p, const str
 	MDBUS_HOOK("candidate.session");
 	mdbus_store_relaxed(&c->mine->candidate_seq, a->first + 1u);
 	MDBUS_HOOK("candidate.seq");
-	if (a->proven && agreed)
+	if (a->proven && agreed && !too_early(c, a->first, now_ns))
 		accept(c, frame, now_ns);
 }
 
 /* A line that is nowhere yet, or lost: the generation its numbers belong to, without more ado if there is one. */
 static bool find_place(struct mdbus_channel *c, const struct mdbus_chunk *p, uint64_t session, uint64_t first,
-                       uint64_t next)
+                       uint64_t next, uint64_t now_ns)
 {
 	uint64_t newest = mdbus_gen_newest(c->ring.hdr);
 
 	mdbus_resolver_advance(&c->resolver);
-	if (newest == 0 && open_next(c, 0, session, first, false))
+	if (newest == 0 && open_next(c, 0, session, first, false, now_ns))
 		return true;
 	newest = mdbus_gen_newest(c->ring.hdr);
-	return adopt(c, newest > PLACES ? newest - PLACES : 0, newest, session, first, next, p);
+	return adopt(c, newest > PLACES ? newest - PLACES : 0, newest, session, first, next, p, now_ns);
 }
 
 /* A line that has left may still bring what was reordered around its end; the end record comes after that. */
@@ -447,7 +492,7 @@ enum mdbus_decode_error mdbus_candidate_packet(struct mdbus_channel *c, const st
 		mdbus_count(&c->mine->count.out_of_window, 1u);
 		return MDBUS_DECODE_OK;
 	}
-	if (c->gen.gen == 0 && find_place(c, p, d->session, first, next))
+	if (c->gen.gen == 0 && find_place(c, p, d->session, first, next, now_ns))
 		return mdbus_channel_publish(c, p, d, now_ns);
 	if (c->prev.gen != 0 && d->session == c->prev_session &&
 	    (d->session != c->session || mdbus_candidate_stray(c, p, d->session, first)))

@@ -125,6 +125,7 @@ struct mdbus_ring_hdr {
 	uint8_t pad1[64 - 48];
 	/* changed by the lines */
 	uint64_t gen __attribute__((aligned(64))); /* hint: newest generation opened */
+	uint64_t gen_opened_ns; /* hint: when a line last set out to open one, ns of CLOCK_MONOTONIC */
 	uint32_t doorbell __attribute__((aligned(64))); /* futex; ring 0 serves the whole bus */
 	uint32_t pad2;
 	struct mdbus_generation generation[MDBUS_GENERATIONS] __attribute__((aligned(64)));

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Where a line begins that has no place yet, when numbers have just started again under one name: its packets may be from
+ * before that, and must not be taken for numbers that are still to come.
+ *
+ * mutants: placed_at_once
+ */
+#include "bus_bed.h"
+#include "guard.h"
+
+#define MS      UINT64_C(1000000)
+#define TIMEOUT (10u * MS)
+
+static struct bed b;
+static struct mdbus_sub *sub;
+
+static void begin(void)
+{
+	struct mdbus_channel_desc d = bed_channel_default("moldudp64", 2);
+	struct mdbus_sub_options o = { .start = MDBUS_START_OLDEST };
+
+	d.gap_timeout_ns = TIMEOUT;
+	bed_open(&b, &d, 2, 512);
+	sub = mdbus_sub_over(&b.bus, &o);
+	CHECK(sub != NULL);
+}
+
+static void end(void)
+{
+	mdbus_sub_close(sub);
+	bed_close(&b);
+}
+
+/* Messages [first, next) one by one, on one line; salt tells the runs of numbers apart. */
+static void send(uint32_t line, uint32_t salt, uint64_t first, uint64_t next, uint64_t now)
+{
+	struct bed_mold m = { .session = "SESSION001", .seq = first, .count = 1, .salt = salt };
+	uint8_t bytes[512];
+
+	for (; m.seq < next; m.seq++)
+		CHECK(bed_packet(&b, line, bytes, bed_mold_build(&m, bytes, sizeof(bytes)), now) == MDBUS_DECODE_OK);
+}
+
+static void tick(uint64_t from, uint64_t to)
+{
+	for (uint64_t now = from; now <= to; now += MS)
+		for (uint32_t k = 0; k < 2; k++)
+			mdbus_channel_tick(&b.line[k].channel, now);
+}
+
+static struct {
+	uint32_t data, gaps, resets, overruns;
+	uint64_t epoch, last;
+} seen;
+
+/* Everything there is, whole and of its run: run n is epoch n. */
+static void read_all(void)
+{
+	struct mdbus_record r;
+	uint8_t buf[256], body[256];
+
+	while (mdbus_sub_read(sub, &r, buf, sizeof(buf))) {
+		seen.data += r.kind == MDBUS_RECORD_DATA;
+		seen.gaps += r.kind == MDBUS_RECORD_GAP ? (uint32_t)r.count : 0;
+		seen.resets += r.kind == MDBUS_RECORD_RESET;
+		seen.overruns += r.kind == MDBUS_RECORD_OVERRUN;
+		seen.epoch = r.epoch;
+		if (r.kind != MDBUS_RECORD_DATA)
+			continue;
+		seen.last = r.seq;
+		CHECK(r.len == bed_mold_message(r.seq, (uint32_t)r.epoch, body) && memcmp(body, buf, r.len) == 0);
+	}
+}
+
+/*
+ * Line 1's process is new; the first eleven that it has were sent before the restart that line 0 has seen.  Where those can
+ * still come they do: `kept` of them.
+ */
+static void test_old_packets_wait(uint64_t lag, uint32_t kept)
+{
+	begin();
+	memset(&seen, 0, sizeof(seen));
+	send(0, 1, 1, 1001, MS);
+	send(0, 2, 1, 31, 2 * MS);
+	CHECK(mdbus_gen_newest(b.line[0].channel.ring.hdr) == 2);
+	tick(2 * MS, 2 * MS + lag);
+	send(1, 1, 1001, 1012, 2 * MS + lag);
+	send(1, 2, 1, 31, 2 * MS + lag);
+	send(0, 2, 31, 1101, 3 * MS + lag);
+	send(1, 2, 31, 1101, 3 * MS + lag);
+	tick(3 * MS + lag, 3 * MS + lag + 3 * TIMEOUT);
+	read_all();
+	CHECK_U64(seen.epoch, 2);
+	CHECK_U64(seen.resets, 1);
+	CHECK_U64(seen.last, 1100);
+	CHECK_U64(seen.data, 1000 + kept + 1100);
+	CHECK_U64(seen.gaps + seen.overruns, 0);
+	end();
+}
+
+/* Line 0 ends after the restart; line 1 is far ahead of where it ended, now (soon or late), and goes on. */
+static void test_new_packets_come(uint64_t after, uint32_t kept_least)
+{
+	begin();
+	memset(&seen, 0, sizeof(seen));
+	send(0, 1, 1, 1001, MS);
+	send(0, 2, 1, 31, 2 * MS);
+	b.bus.dir->line_state[0] = MDBUS_LINE_DOWN;
+	for (uint64_t i = 0; i < 100; i++) {
+		send(1, 2, 501 + i, 502 + i, 2 * MS + after + i * MS);
+		tick(2 * MS + after + i * MS, 2 * MS + after + i * MS);
+	}
+	tick(2 * MS + after + 100 * MS, 2 * MS + after + 100 * MS + 3 * TIMEOUT);
+	read_all();
+	CHECK_U64(seen.epoch, 2);
+	CHECK_U64(seen.last, 600);
+	CHECK(seen.data >= 1000 + 30 + kept_least);
+	CHECK_U64(seen.data + seen.gaps, 1000 + 600);
+	end();
+}
+
+int main(void)
+{
+	test_old_packets_wait(0, 11);
+	test_old_packets_wait(TIMEOUT / 2u, 11);
+	test_old_packets_wait(TIMEOUT + TIMEOUT / 2u, 0);
+	test_new_packets_come(3 * TIMEOUT, 100);
+	test_new_packets_come(TIMEOUT, 100 - 11); /* the last of those that had to wait were kept */
+	puts("a line without a place is not put where its packets are not of");
+	return 0;
+}
