@@ -233,7 +233,7 @@ class Batch:
             flows = " ".join('%s = "%s:%d";' % (LINES[k], address(self.backend, k), port + k) for k in range(case.nline))
             channels.append('{ name = "c%d"; layout = "%s"; depth = 16384; slot_size = 64; gap_timeout_us = %d; '
                             'reorder_window = %d; flows = { %s }; }' % (i, case.layout, GAP_MS * 1000, REORDER, flows))
-        lines = ", ".join('{ name = "%s"; backend = "%s"; interface = "%s"; frames = 32768; frame_size = 2048; '
+        lines = ", ".join('{ name = "%s"; backend = "%s"; interface = "%s"; frames = 65536; frame_size = 2048; '
                           'idle_spins = 20; }' % (name, *line_place(self.backend, name))
                           for name in LINES[:max(case.nline for case in self.cases)])
         self.bed.write("mdbus.conf", 'hugepages = "never"; buses = ( { name = "%s"; seats = 4; lines = ( %s ); '
