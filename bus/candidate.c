@@ -13,6 +13,7 @@
 
 #define PATIENCE 3u /* that many ordinary packets in a row end a candidate */
 #define PLACES   4u /* generations, from the newest back, in which a line without a place looks for one */
+#define SKEW_NS  10000000u /* lines of one feed are less far apart, if no more is waited for one */
 #define OPEN_TRIES 4u /* another line may be first every time */
 #define POS_MASK ((UINT64_C(1) << 48) - 1u)
 
@@ -193,25 +194,33 @@ static uint64_t reach(const struct mdbus_channel *c, const struct mdbus_gen *g)
 	return top;
 }
 
+/* Everything taken from now on was sent when generation `opened` ns was open: this line has read all that came before. */
+static bool all_newer(const struct mdbus_channel *c, uint64_t opened_ns)
+{
+	uint64_t skew = c->desc.gap_timeout_ns < SKEW_NS ? c->desc.gap_timeout_ns : SKEW_NS;
+
+	return c->next_seq == 0 && c->emptied_ns != NULL && *c->emptied_ns >= opened_ns + skew;
+}
+
 /*
  * A line without a place has a number that is far ahead of what anybody has in the newest generation.  The packet may have
  * waited since before that was opened, for a process that has just started, or on a line that is late; where both
- * generations have one name, it would get a place among numbers that it is not of.  So it has to wait for two gap timeouts,
- * which is longer than a line is waited for.
+ * generations have one name, it would get a place among numbers that it is not of.  So it has to wait: at the start of a
+ * process until no such packet can be there any more, and for a line that lost its place for two gap timeouts.
  */
 static bool too_early(const struct mdbus_channel *c, uint64_t first, uint64_t now_ns)
 {
 	struct mdbus_gen g, before;
-	uint64_t newest = mdbus_gen_newest(c->ring.hdr);
-	int64_t age = (int64_t)(now_ns - mdbus_load_relaxed(&c->ring.hdr->gen_opened_ns));
-	int64_t limit = (int64_t)(2u * c->desc.gap_timeout_ns);
+	uint64_t newest = mdbus_gen_newest(c->ring.hdr), opened_ns = mdbus_load_relaxed(&c->ring.hdr->gen_opened_ns);
+	int64_t age = (int64_t)(now_ns - opened_ns), limit = (int64_t)(2u * c->desc.gap_timeout_ns);
 
 #ifdef MDBUS_MUTANT_placed_at_once
 	return false;
 #endif
 	/* another line's clock may have been read after this one's */
-	if (c->gen.gen != 0 || age >= limit || age <= -limit || !mdbus_gen_get(c->ring.hdr, newest, &g) ||
-	    !mdbus_gen_get(c->ring.hdr, newest - 1u, &before) || g.session != before.session || first < g.first_seq)
+	if (c->gen.gen != 0 || age >= limit || age <= -limit || all_newer(c, opened_ns) ||
+	    !mdbus_gen_get(c->ring.hdr, newest, &g) || !mdbus_gen_get(c->ring.hdr, newest - 1u, &before) ||
+	    g.session != before.session || first < g.first_seq)
 		return false;
 	return g.base + (first - g.first_seq) > reach(c, &g) + c->desc.reorder_window;
 }

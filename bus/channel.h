@@ -89,6 +89,7 @@ struct mdbus_channel {
 	 */
 	void (*catch_up)(void *self, uint64_t before);
 	void *catch_up_self;
+	const uint64_t *emptied_ns; /* what arrived before this time has been taken; NULL: that is not known */
 	struct mdbus_channel *unseq; /* where this channel's unsequenced messages go, NULL: nowhere, they are counted */
 };
 

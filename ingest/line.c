@@ -101,6 +101,7 @@ static int set_up_channels(struct mdbus_line *l)
 		if (mdbus_channel_init(&l->channel[c], &l->bus, c, l->index, &l->holds) != 0)
 			return fail(l, -EBADMSG, "channel %s: its description in the bus directory is damaged; stop the bus "
 			            "and run mdbusd --purge", l->bus.dir->channel[c].name);
+		l->channel[c].emptied_ns = &l->emptied_ns;
 		l->ring[c] = &l->channel[c].ring;
 		l->mine[l->nmine++] = c;
 	}
@@ -129,6 +130,7 @@ static int open_backend(struct mdbus_line *l)
 		.run_dir = mdbus_run_dir(),
 	};
 
+	l->emptied_ns = mdbus_clock_ns(); /* nothing can have arrived */
 	l->backend = l->ops->open(&env);
 	MDBUS_HOOK("line.opened");
 	if (l->backend == NULL)
@@ -376,6 +378,8 @@ int mdbus_line_round(struct mdbus_line *l)
 		if (l->stock.low)
 			look_at_frames(l, 0);
 	}
+	if ((uint32_t)n < l->desc.batch)
+		l->emptied_ns = now;
 	l->ops->refill(l->backend);
 	tick(l, now);
 	if (l->bell_due && (n == 0 || now - l->bell_ns > BELL_NS))

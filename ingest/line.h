@@ -39,6 +39,7 @@ struct mdbus_line {
 	struct mdbus_rx *rx;
 	bool bell_due;
 	uint64_t bell_ns;
+	uint64_t emptied_ns; /* when the backend last had less than was asked for */
 	uint64_t stats_ns;
 	uint32_t idle;
 	char error[512];

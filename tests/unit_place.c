@@ -98,10 +98,14 @@ static void test_old_packets_wait(uint64_t lag, uint32_t kept)
 	end();
 }
 
-/* Line 0 ends after the restart; line 1 is far ahead of where it ended, now (soon or late), and goes on. */
-static void test_new_packets_come(uint64_t after, uint32_t kept_least)
+/*
+ * Line 0 ends after the restart; line 1 is far ahead of where it ended, now (soon or late), and goes on.  Its queue was empty
+ * at emptied_ns, if not 0.
+ */
+static void test_new_packets_come(uint64_t after, uint64_t emptied_ns, uint32_t kept_least)
 {
 	begin();
+	b.line[1].channel.emptied_ns = emptied_ns ? &emptied_ns : NULL;
 	memset(&seen, 0, sizeof(seen));
 	send(0, 1, 1, 1001, MS);
 	send(0, 2, 1, 31, 2 * MS);
@@ -124,8 +128,10 @@ int main(void)
 	test_old_packets_wait(0, 11);
 	test_old_packets_wait(TIMEOUT / 2u, 11);
 	test_old_packets_wait(TIMEOUT + TIMEOUT / 2u, 0);
-	test_new_packets_come(3 * TIMEOUT, 100);
-	test_new_packets_come(TIMEOUT, 100 - 11); /* the last of those that had to wait were kept */
+	test_new_packets_come(3 * TIMEOUT, 0, 100);
+	test_new_packets_come(TIMEOUT, 0, 100 - 11); /* the last of those that had to wait were kept */
+	test_new_packets_come(TIMEOUT, 2 * MS, 100 - 11);
+	test_new_packets_come(TIMEOUT, 2 * MS + TIMEOUT, 100); /* none can be from before the restart */
 	puts("a line without a place is not put where its packets are not of");
 	return 0;
 }
