@@ -298,11 +298,12 @@ BEDS = {
                  "--restart-every", "3000"],
         "roles": ("line", "recover", "subscriber", "mdbusd"),
     },
-    # messages stay in their frames, which are few; numbers start again under one name, also while both lines are dead
+    # messages stay in their frames, which are few.  Sessions change, not numbers alone: where both lines die around a restart
+    # under one name, a message of before it may still get a number of after it (see the README's limits)
     "reference": {
         "lines": {"A": ",loss=0.02", "B": ",loss=0.02,repack=4,skew-us=1500"}, "frames": 8192,
         "channel": 'layout = "moldudp64"; depth = 131072; slot_size = 64; reorder_window = 256;',
-        "feed": ["--generate", "moldudp64", "--size", "300", "--pack", "1", "--rate", "6000", "--restart", "seq",
+        "feed": ["--generate", "moldudp64", "--size", "300", "--pack", "1", "--rate", "6000", "--restart", "session",
                  "--restart-every", "3000"],
         "roles": ("line",),
     },
