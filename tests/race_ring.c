@@ -2,9 +2,9 @@
  *
  * Two producers, two readers, four processes, one small ring that laps all the time.
  *
+ * timeout: 400
  * mutants: skip_recheck plain_inline no_taint reuse_before_expire epoch_ignored
  *
- * timeout: 400
  * Both producers publish every position, each from its own few frames, which it reuses after mdbus_ring_expire.  What
  * a message says differs between the lines, so that readers can compare notes: a position has one content for all of
  * them.  At every CONTESTED-th position line 1 is one generation ahead of line 0 and must prevail.
