@@ -78,7 +78,7 @@ int mdbus_clients_accept(struct mdbus_daemon *d, struct mdbus_source *listener, 
 		return -1;
 	}
 #ifdef MDBUS_MUTANT_wait_for_clients
-	(void)poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 20);
+	(void)poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 100);
 #endif
 	(void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
 	*uid = peer.uid;

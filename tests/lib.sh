@@ -42,6 +42,11 @@ need_root() {
 	[ "$(id -u)" = 0 ] || skip "needs root"
 }
 
+# A rule that only root's part of a test tries.
+mutant_needs_root() { # MUTANT WHAT
+	[[ $MDBUS_BUILD != *mutant-$1 || $(id -u) = 0 ]] || skip "$2 needs root"
+}
+
 need_command() { # COMMAND...
 	local command
 	for command; do

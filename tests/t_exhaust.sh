@@ -6,7 +6,7 @@
 # timeout: 180
 # mutants: shortage_without_word full_disk_ignored
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-[[ $MDBUS_BUILD != *mutant-full_disk_ignored || $(id -u) = 0 ]] || skip "a full disk needs root"
+mutant_needs_root full_disk_ignored "a full disk"
 need_command prlimit jq
 
 at=127.$((100 + $$ % 100)).$((RANDOM % 250)).$((RANDOM % 250 + 1))

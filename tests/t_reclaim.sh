@@ -6,6 +6,7 @@
 # timeout: 120
 # mutants: dpdk_files_left
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+mutant_needs_root dpdk_files_left "a line on DPDK"
 need_command jq python3
 ctl=$MDBUS_BIN/mdbusctl
 port=$((22000 + $$ % 10000))
