@@ -220,6 +220,7 @@ $(B)/lib/mdbus/dpdk.so: $(dpdk_objects)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -shared -o $@ $^ $(shell $(PKG_CONFIG) --libs libdpdk 2>/dev/null)
 $(B)/tests/unit_backend_dpdk: | $(modules)
+$(B)/tests/unit_rss.o: CPPFLAGS += $(DPDK_CPPFLAGS)
 
 define archive
 $(B)/lib/$(2): $(call objects,$(call sources,$(1)))
