@@ -11,11 +11,16 @@
  */
 #include "channel.h"
 
-#define PATIENCE 3u /* that many ordinary packets in a row end a candidate */
-#define PLACES   4u /* generations, from the newest back, in which a line without a place looks for one */
-#define SKEW_NS  10000000u /* lines of one feed are less far apart, if no more is waited for one */
+#define PATIENCE   3u /* that many ordinary packets in a row end a candidate */
+#define PLACES     4u /* generations, from the newest back, in which a line without a place looks for one */
+#define SKEW_NS    10000000u /* lines of one feed are less far apart, if no more is waited for one */
 #define OPEN_TRIES 4u /* another line may be first every time */
-#define POS_MASK ((UINT64_C(1) << 48) - 1u)
+
+/* What line k knows of this channel; NULL: it does not carry it. */
+static const struct mdbus_line_channel *of_line(const struct mdbus_channel *c, uint32_t k)
+{
+	return c->desc.line_mask >> k & 1u ? mdbus_bus_line_channel(c->bus, k, c->index) : NULL;
+}
 
 static void drop_candidate(struct mdbus_channel *c, uint32_t current_frame)
 {
@@ -49,7 +54,7 @@ static bool fits(const struct mdbus_channel *c, const struct mdbus_gen *g, uint6
 	struct mdbus_gen after;
 	uint64_t end = g->base + (next - g->first_seq);
 
-	if (g->session != mdbus_gen_session(session) || first < g->first_seq || next - g->first_seq > POS_MASK - g->base)
+	if (g->session != mdbus_gen_session(session) || first < g->first_seq || next - g->first_seq > MDBUS_POS_MAX - g->base)
 		return false;
 	if (mdbus_gen_get(c->ring.hdr, g->gen + 1, &after))
 		return end < after.base;
@@ -80,7 +85,7 @@ static void move_to(struct mdbus_channel *c, const struct mdbus_gen *g, uint64_t
 	c->reset_hint = false;
 	c->stranded = 0;
 	c->gen_hint = mdbus_load_acquire(&c->ring.hdr->gen);
-	c->limit = mdbus_gen_get(c->ring.hdr, g->gen + 1, &next) ? next.base - 1u : POS_MASK;
+	c->limit = mdbus_gen_get(c->ring.hdr, g->gen + 1, &next) ? next.base - 1u : MDBUS_POS_MAX;
 	MDBUS_HOOK("move.session");
 	__builtin_memcpy(c->mine->session[g->gen % 4u], c->name, sizeof(c->name));
 	MDBUS_HOOK("move.before");
@@ -96,16 +101,16 @@ static uint64_t fresh_base(const struct mdbus_channel *c)
 	struct mdbus_gen newest;
 
 	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
-		const struct mdbus_line_channel *lc = mdbus_bus_line_channel(c->bus, k, c->index);
+		const struct mdbus_line_channel *lc = of_line(c, k);
 
-		if (!(c->desc.line_mask >> k & 1u) || lc == NULL)
+		if (lc == NULL)
 			continue;
-		uint64_t at = mdbus_load_acquire(&lc->progress) & POS_MASK;
+		uint64_t at = mdbus_load_acquire(&lc->progress) & MDBUS_POS_MAX;
 
 		if (at > base)
 			base = at;
 		for (uint32_t i = 0; i < 4u; i++) { /* this line may have gone back to an older one since */
-			uint64_t was = mdbus_load_relaxed(&lc->left[i]) & POS_MASK;
+			uint64_t was = mdbus_load_relaxed(&lc->left[i]) & MDBUS_POS_MAX;
 
 			if (was > base)
 				base = was;
@@ -152,7 +157,7 @@ static bool open_next(struct mdbus_channel *c, uint64_t newest, uint64_t session
 
 	mdbus_store_relaxed(&c->ring.hdr->gen_opened_ns, now_ns);
 	MDBUS_HOOK("open.time");
-	if (g.base > POS_MASK - c->desc.depth || mdbus_gen_open(c->ring.hdr, &g) != 0)
+	if (g.base > MDBUS_POS_MAX - c->desc.depth || mdbus_gen_open(c->ring.hdr, &g) != 0)
 		return false;
 	if (memcmp(&g, &mine, sizeof(g)) != 0 || !fits(c, &g, session, first, first))
 		return false;
@@ -181,15 +186,15 @@ static uint64_t reach(const struct mdbus_channel *c, const struct mdbus_gen *g)
 	uint64_t top = c->resolver.head > g->base ? c->resolver.head : g->base;
 
 	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
-		const struct mdbus_line_channel *lc = mdbus_bus_line_channel(c->bus, k, c->index);
+		const struct mdbus_line_channel *lc = of_line(c, k);
 
-		if (!(c->desc.line_mask >> k & 1u) || lc == NULL)
+		if (lc == NULL)
 			continue;
 		uint64_t at[2] = { mdbus_load_acquire(&lc->progress), mdbus_load_relaxed(&lc->left[g->gen % 4u]) };
 
 		for (uint32_t i = 0; i < 2; i++)
-			if (at[i] >> 48 == (g->gen & 0xffffu) && (at[i] & POS_MASK) > top)
-				top = at[i] & POS_MASK;
+			if (at[i] >> 48 == (g->gen & 0xffffu) && (at[i] & MDBUS_POS_MAX) > top)
+				top = at[i] & MDBUS_POS_MAX;
 	}
 	return top;
 }
@@ -210,16 +215,19 @@ static bool all_newer(const struct mdbus_channel *c, uint64_t opened_ns)
  */
 static bool too_early(const struct mdbus_channel *c, uint64_t first, uint64_t now_ns)
 {
-	struct mdbus_gen g, before;
-	uint64_t newest = mdbus_gen_newest(c->ring.hdr), opened_ns = mdbus_load_relaxed(&c->ring.hdr->gen_opened_ns);
+	uint64_t opened_ns = mdbus_load_relaxed(&c->ring.hdr->gen_opened_ns);
 	int64_t age = (int64_t)(now_ns - opened_ns), limit = (int64_t)(2u * c->desc.gap_timeout_ns);
+	struct mdbus_gen g, before;
 
 #ifdef MDBUS_MUTANT_placed_at_once
 	return false;
 #endif
 	/* another line's clock may have been read after this one's */
-	if (c->gen.gen != 0 || age >= limit || age <= -limit || all_newer(c, opened_ns) ||
-	    !mdbus_gen_get(c->ring.hdr, newest, &g) || !mdbus_gen_get(c->ring.hdr, newest - 1u, &before) ||
+	if (c->gen.gen != 0 || age >= limit || age <= -limit || all_newer(c, opened_ns))
+		return false;
+	uint64_t newest = mdbus_gen_newest(c->ring.hdr);
+
+	if (!mdbus_gen_get(c->ring.hdr, newest, &g) || !mdbus_gen_get(c->ring.hdr, newest - 1u, &before) ||
 	    g.session != before.session || first < g.first_seq)
 		return false;
 	return g.base + (first - g.first_seq) > reach(c, &g) + c->desc.reorder_window;
@@ -267,9 +275,9 @@ static bool same_line(const struct mdbus_channel *c, uint32_t k)
 static bool other_agrees(const struct mdbus_channel *c, const struct mdbus_candidate *a)
 {
 	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
-		const struct mdbus_line_channel *lc = mdbus_bus_line_channel(c->bus, k, c->index);
+		const struct mdbus_line_channel *lc = of_line(c, k);
 
-		if (same_line(c, k) || !(c->desc.line_mask >> k & 1u) || lc == NULL)
+		if (lc == NULL || same_line(c, k))
 			continue;
 		uint64_t seq = mdbus_load_relaxed(&lc->candidate_seq);
 
@@ -398,10 +406,10 @@ static bool extend_previous(struct mdbus_channel *c, uint64_t next)
 	uint64_t *left = &c->mine->left[c->prev.gen % 4u], tag = c->prev.gen << 48, was = mdbus_load_relaxed(left);
 	uint64_t end = c->prev.base + (next - c->prev.first_seq);
 
-	if (was >> 48 != tag >> 48 || next - c->prev.first_seq > POS_MASK - c->prev.base ||
-	    end > (was & POS_MASK) + c->desc.reorder_window)
+	if (was >> 48 != tag >> 48 || next - c->prev.first_seq > MDBUS_POS_MAX - c->prev.base ||
+	    end > (was & MDBUS_POS_MAX) + c->desc.reorder_window)
 		return false;
-	if (end > (was & POS_MASK))
+	if (end > (was & MDBUS_POS_MAX))
 		mdbus_store_release(left, tag | end);
 	return true;
 }
@@ -471,10 +479,10 @@ bool mdbus_candidate_stray(const struct mdbus_channel *c, const struct mdbus_chu
 	uint64_t left = mdbus_load_relaxed(&c->mine->left[c->prev.gen % 4u]), near = c->desc.reorder_window;
 
 	if (c->prev.gen == 0 || session != c->prev_session || session != c->session ||
-	    left >> 48 != (c->prev.gen & 0xffffu) || (left & POS_MASK) < c->prev.base || first < c->prev.first_seq ||
+	    left >> 48 != (c->prev.gen & 0xffffu) || (left & MDBUS_POS_MAX) < c->prev.base || first < c->prev.first_seq ||
 	    c->next_seq - c->gen.first_seq > near)
 		return false;
-	uint64_t there = c->prev.first_seq + ((left & POS_MASK) - c->prev.base);
+	uint64_t there = c->prev.first_seq + ((left & MDBUS_POS_MAX) - c->prev.base);
 	uint64_t away = first < there ? there - first : first - there;
 
 	if (away > near)

@@ -5,7 +5,6 @@
 
 #include "shape.h"
 
-#define POS_MASK  ((UINT64_C(1) << 48) - 1u)
 #define STRANDED_MAX 256u /* messages in a row that came too late before a line looks for its place again */
 
 int mdbus_channel_init(struct mdbus_channel *c, const struct mdbus_bus *bus, uint32_t index, uint32_t line,
@@ -19,7 +18,7 @@ int mdbus_channel_init(struct mdbus_channel *c, const struct mdbus_bus *bus, uin
 		.desc = bus->dir->channel[index],
 		.mine = mdbus_bus_line_channel(bus, line, index),
 		.holds = holds,
-		.limit = POS_MASK,
+		.limit = MDBUS_POS_MAX,
 		.recovery = mdbus_load_relaxed(&bus->dir->line[line].recovery) != 0,
 	};
 	if (c->mine == NULL || mdbus_layout_check(&c->desc.layout) != 0 || c->desc.window > c->desc.depth / 2 ||
@@ -133,7 +132,7 @@ static inline bool place(struct mdbus_channel *c, const struct mdbus_chunk *p, c
 	o->bytes = p->bytes + m->off;
 	o->off = p->off + m->off;
 	o->len = m->len;
-	if (m->seq - c->gen.first_seq > POS_MASK - c->gen.base || m->len > MDBUS_MESSAGE_MAX || mdbus_holds_full(c->holds)) {
+	if (m->seq - c->gen.first_seq > MDBUS_POS_MAX - c->gen.base || m->len > MDBUS_MESSAGE_MAX || mdbus_holds_full(c->holds)) {
 		t->late++;
 		return false;
 	}
@@ -222,12 +221,8 @@ enum mdbus_decode_error mdbus_channel_publish(struct mdbus_channel *c, const str
 		mdbus_channel_carried(c, m[0].seq, t.top);
 	if (err == MDBUS_DECODE_OK && d->has_next && d->next_seq > c->next_seq && d->next_seq - c->next_seq <= c->desc.window)
 		mdbus_channel_carried(c, d->next_seq, d->next_seq);
-	if (c->next_seq != was) {
-		mdbus_store_relaxed(&c->mine->count.last_seq, c->next_seq - 1u);
-		MDBUS_HOOK("progress.before");
-		mdbus_channel_progress(c);
-		MDBUS_HOOK("progress.after");
-	}
+	if (c->next_seq != was)
+		mdbus_channel_advanced(c);
 	if (n > 0 && t.late == 0 && m[n - 1u].seq - m[0].seq == n - 1u)
 		mdbus_resolver_note(&c->resolver, position(c, m[0].seq), n);
 	else if (c->resolver.head < c->gen.base + (c->next_seq - c->gen.first_seq))
@@ -246,7 +241,7 @@ static void look_for_limit(struct mdbus_channel *c)
 	struct mdbus_gen next;
 
 	c->gen_hint = mdbus_load_acquire(&c->ring.hdr->gen);
-	c->limit = mdbus_gen_get(c->ring.hdr, c->gen.gen + 1, &next) ? next.base - 1u : POS_MASK;
+	c->limit = mdbus_gen_get(c->ring.hdr, c->gen.gen + 1, &next) ? next.base - 1u : MDBUS_POS_MAX;
 }
 
 static void count_event(struct mdbus_channel *c, const struct mdbus_packet *d)

@@ -194,4 +194,13 @@ static inline void mdbus_channel_progress(struct mdbus_channel *c)
 	mdbus_store_release(&c->mine->progress, c->gen.gen << 48 | pos);
 }
 
+/* next_seq has grown: the same, and the counter. */
+static inline void mdbus_channel_advanced(struct mdbus_channel *c)
+{
+	mdbus_store_relaxed(&c->mine->count.last_seq, c->next_seq - 1u);
+	MDBUS_HOOK("progress.before");
+	mdbus_channel_progress(c);
+	MDBUS_HOOK("progress.after");
+}
+
 #endif

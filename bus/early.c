@@ -41,10 +41,8 @@ void mdbus_channel_dropped(struct mdbus_channel *c, uint64_t first, uint64_t nex
 	if (first < c->gen.first_seq || next <= first || next - c->gen.first_seq > c->resolver.head - c->gen.base)
 		return;
 	mdbus_channel_carried(c, first, next);
-	if (c->next_seq == was)
-		return;
-	mdbus_store_relaxed(&c->mine->count.last_seq, c->next_seq - 1u);
-	mdbus_channel_progress(c);
+	if (c->next_seq != was)
+		mdbus_channel_advanced(c);
 }
 
 void mdbus_channel_count_dropped(struct mdbus_channel *c, uint64_t packets, uint64_t messages)

@@ -3,7 +3,6 @@
 #include "shape.h"
 
 #define DECLARE_MAX 1024u
-#define POS_MASK    ((UINT64_C(1) << 48) - 1u)
 
 static uint16_t word_gen(uint64_t word)
 {
@@ -166,9 +165,9 @@ static uint64_t known_end(const struct mdbus_resolver *v, bool *left)
 			uint64_t was = mdbus_load_relaxed(&c->left[v->gen.gen % 4u]);
 
 			if (ahead == 0)
-				at = progress & POS_MASK;
-			if (word_gen(was) == (uint16_t)v->gen.gen && (was & POS_MASK) > at)
-				at = was & POS_MASK;
+				at = progress & MDBUS_POS_MAX;
+			if (word_gen(was) == (uint16_t)v->gen.gen && (was & MDBUS_POS_MAX) > at)
+				at = was & MDBUS_POS_MAX;
 			if (line_is_live(v, k))
 				*(ahead > 0 ? &gone : &here) |= group_bit(v, k);
 		} else if (c && line_is_live(v, k)) {
@@ -197,7 +196,7 @@ static bool all_passed(const struct mdbus_resolver *v, uint64_t pos)
 		uint64_t progress = mdbus_load_acquire(&c->progress);
 		int16_t ahead = (int16_t)(word_gen(progress) - (uint16_t)v->gen.gen);
 
-		bool past = ahead > 0 || (ahead == 0 && (progress & POS_MASK) >= pos + 1u + v->reorder_window);
+		bool past = ahead > 0 || (ahead == 0 && (progress & MDBUS_POS_MAX) >= pos + 1u + v->reorder_window);
 
 		*(progress != 0 && past ? &passed : &waiting) |= group_bit(v, k);
 	}

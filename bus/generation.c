@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <mdbus/hook.h>
 
-#define POS_MASK      ((UINT64_C(1) << 48) - 1u)
 #define TAG(gen, pos) ((uint64_t)(uint16_t)(gen) << 48 | (pos))
 #define SESSION_BITS  18u
 #define FLAG_BITS     2u
@@ -37,7 +36,7 @@ static void unpack(uint64_t gen, struct mdbus_pair p, struct mdbus_gen *out)
 {
 	*out = (struct mdbus_gen){
 		.gen = gen,
-		.base = p.lo & POS_MASK,
+		.base = p.lo & MDBUS_POS_MAX,
 		.first_seq = p.hi >> (SESSION_BITS + FLAG_BITS),
 		.flags = (uint32_t)(p.hi >> SESSION_BITS) & ((1u << FLAG_BITS) - 1u),
 		.session = (uint32_t)p.hi & ((1u << SESSION_BITS) - 1u),
@@ -60,7 +59,7 @@ bool mdbus_gen_end(const struct mdbus_ring_hdr *r, uint64_t gen, uint64_t *end)
 
 	if (gen == 0 || !load(&entry(r, gen)->closed, gen, &p))
 		return false;
-	*end = p.lo & POS_MASK;
+	*end = p.lo & MDBUS_POS_MAX;
 	return true;
 }
 
@@ -75,7 +74,7 @@ bool mdbus_gen_account(const struct mdbus_ring_hdr *r, struct mdbus_gen *g)
 	}
 	if (!load(&entry(r, g->gen - 1)->closed, g->gen - 1, &before))
 		return false;
-	g->skipped = (before.hi >> 16) + g->base - (before.lo & POS_MASK) - 1u;
+	g->skipped = (before.hi >> 16) + g->base - (before.lo & MDBUS_POS_MAX) - 1u;
 	g->epoch = (before.hi & 0xffffu) + !(g->flags & MDBUS_GEN_JUMPED);
 	return true;
 }

@@ -12,8 +12,6 @@
 #include "daemon.h"
 #include "seat.h"
 
-#define POS_MASK ((UINT64_C(1) << 48) - 1u)
-
 static json_t *number(uint64_t v)
 {
 	return json_integer((json_int_t)v);
@@ -170,7 +168,7 @@ static uint64_t newest(const struct mdbus_served *b, uint32_t channel)
 	uint64_t max = 0;
 
 	for (uint32_t i = 0; i < b->map.dir->nline; i++) {
-		uint64_t next = mdbus_load_relaxed(&b->line_channel[i][channel].progress) & POS_MASK;
+		uint64_t next = mdbus_load_relaxed(&b->line_channel[i][channel].progress) & MDBUS_POS_MAX;
 
 		if (next > max)
 			max = next;

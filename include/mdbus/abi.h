@@ -6,7 +6,8 @@
  *
  *   bus            the directory of the bus: lines, channels, seats, leases      written by mdbusd only
  *   ring.<n>       one channel's ring                                            lines and mdbusd; all others read
- *   arena.<n>      one line's counters, progress and packet frames               that line only; all others read
+ *   arena.<n>      one line's counters, progress, packet frames, and the rings   that line only; all others read
+ *                  by which it hands packets over to other lines
  *   seat.<n>       one subscriber's counters                                     that subscriber only; all others read
  *   keys.<n>       the shared dedup window of a channel without an order         lines only
  *
@@ -36,6 +37,7 @@
 #define MDBUS_CHANNELS_MAX    1024u
 #define MDBUS_SEATS_MAX       256u
 #define MDBUS_GENERATIONS     256u /* how many generations of a channel can be looked up */
+#define MDBUS_POS_MAX         ((UINT64_C(1) << 48) - 1u) /* the last position; also the mask of one beside a generation */
 #define MDBUS_SLOT_SIZE_MIN   64u
 #define MDBUS_SLOT_SIZE_MAX   2048u
 #define MDBUS_MESSAGE_MAX     65535u
@@ -163,6 +165,34 @@ struct mdbus_xstat {
 	uint64_t value;
 };
 
+/* ---- packets handed from one line's process to another's: see handover.h ---- */
+
+/* One packet, whole in a frame of the arena that this stands in. */
+struct mdbus_hand_entry {
+	uint32_t frame;
+	uint32_t channel; /* that it belongs to */
+	uint32_t off;     /* of its payload, bytes from the start of the frame */
+	uint32_t len;
+	uint64_t rx_ns;   /* as in mdbus_frame_meta */
+	uint64_t wire_ns;
+};
+
+/* In the giver's arena, before its frames, one for each of its takers: written by the giver alone. */
+struct mdbus_hand_ring {
+	uint64_t head;  /* entries handed over so far; entry n is in entry[n mod size].  Release */
+	uint64_t floor; /* entries below this one are the giver's again.  Release */
+	struct mdbus_hand_entry entry[] __attribute__((aligned(64)));
+};
+
+/* In the taker's arena: written by the taker alone. */
+struct mdbus_taker_words {
+	uint32_t ready;    /* number of the lease that packets are taken under; 0: none are.  Release */
+	uint32_t sleeping; /* 1: wants to be woken */
+	struct {
+		uint64_t tail; /* entries below this one are done with.  Release */
+	} __attribute__((aligned(64))) from[MDBUS_LINES_MAX]; /* by giver */
+} __attribute__((aligned(64)));
+
 struct mdbus_arena_hdr {
 	struct mdbus_segment_hdr segment;
 	/* fixed at creation */
@@ -183,6 +213,7 @@ struct mdbus_arena_hdr {
 	uint32_t nxstat;              /* release: so many names are final; starts at 0 again with the line's process */
 	uint32_t pad1;
 	struct mdbus_xstat xstat[MDBUS_XSTATS_MAX];
+	struct mdbus_taker_words taker; /* of a line that is handed packets */
 };
 
 /* ---- seat.<n> ------------------------------------------------------------------------------------------------ */
@@ -249,7 +280,7 @@ enum mdbus_steer {
 
 struct mdbus_line_desc {
 	char name[MDBUS_NAME_MAX];
-	char backend[16];    /* "af_xdp", "kernel", "pcap", "dpdk", "recover" */
+	char backend[16];    /* "af_xdp", "kernel", "pcap", "dpdk", "recover", "handed" */
 	char interface[128]; /* network interface; DPDK device or vdev; empty: any */
 	char file[256];      /* pcap backend: the file */
 	char xdp_mode[8];    /* "auto", "native", "skb" */
@@ -282,7 +313,10 @@ struct mdbus_line_desc {
 	uint64_t netns; /* network namespace of its newest process, which `interface` is a name in; 0: there was none */
 	uint32_t low_watermark;  /* frames: fewer free ones than this are low */
 	uint32_t reserve_frames; /* of `frames`, kept aside until they are low */
-	uint8_t pad[40];
+	uint32_t from_mask; /* backend "handed": the lines whose processes hand packets over to this one's */
+	uint32_t to_mask;   /* the lines whose processes this one's hands packets over to */
+	uint32_t hand_size; /* entries of the ring to each of those, a power of two */
+	uint8_t pad[28];
 };
 
 /* Where a channel arrives on one line. addr 0: this line does not carry the channel.  A recovery
@@ -363,6 +397,8 @@ MDBUS_ABI_AT(struct mdbus_ring_hdr, generation, 320);
 _Static_assert(sizeof(struct mdbus_generation) == 32, "generation moved");
 MDBUS_ABI_AT(struct mdbus_arena_hdr, count, 192);
 MDBUS_ABI_AT(struct mdbus_line_channel, count, 64);
+MDBUS_ABI_AT(struct mdbus_hand_ring, entry, 64);
+_Static_assert(sizeof(struct mdbus_hand_entry) == 32, "entries of a hand-over share cache lines unevenly");
 _Static_assert(sizeof(struct mdbus_line_channel) % 64 == 0, "line channels share a cache line");
 
 #endif

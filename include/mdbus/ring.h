@@ -54,7 +54,6 @@
 #define MDBUS_STAMP_KIND_SHIFT 5
 #define MDBUS_STAMP_GEN_SHIFT 8
 #define MDBUS_STAMP_POS_SHIFT 16
-#define MDBUS_POS_MAX         ((UINT64_C(1) << 48) - 1u)
 
 static inline uint64_t mdbus_stamp_make(uint64_t pos, uint64_t gen, enum mdbus_kind kind, uint32_t low)
 {
