@@ -32,6 +32,7 @@
 #include "backend_xdp_early.h"
 #include "backend_xdp_prog.h"
 #include "join.h"
+#include "mend.h"
 
 #define PACKET_HEADROOM 256u /* the kernel's XDP_PACKET_HEADROOM: a packet starts here in its frame */
 #define VLAN_HEADER     4u
@@ -381,7 +382,7 @@ static void explain_queue(struct mdbus_backend_env *env, int rc)
 		         "mode obtained: set xdp_copy = \"auto\"", line->interface);
 	else
 		snprintf(env->error, sizeof(env->error), "cannot take queue %u of interface %s: %s%s", line->queue,
-		         line->interface, strerror(-rc), rc == -EMFILE ? ": raise the limit of descriptors (ulimit -n)" : "");
+		         line->interface, strerror(-rc), mdbus_mend_descriptors(rc));
 }
 
 static void report_mode(struct xdp_line *x)

@@ -25,6 +25,7 @@
 #include <unistd.h>
 #include "backend_xdp_prog.h"
 #include "line_xdp.skel.h"
+#include "mend.h"
 
 #define RETRY_US  2000
 #define STEPS_MAX (4u * LINE_XDP_FLOWS)
@@ -140,9 +141,8 @@ int mdbus_xdp_prog_load(struct mdbus_xdp_prog *prog, char *err, size_t errlen)
 		snprintf(err, errlen, "may not load an XDP program%s: run as root, or give the program these "
 		         "capabilities, or set backend = \"kernel\"", mdbus_xdp_missing(missing, sizeof(missing)));
 	else
-		snprintf(err, errlen, "cannot load the XDP program: %s%s%s", strerror(-rc),
-		         rc == -EMFILE ? ": raise the limit of descriptors (ulimit -n)" : libbpf_said[0] ? ": " : "",
-		         rc == -EMFILE ? "" : libbpf_said);
+		snprintf(err, errlen, "cannot load the XDP program: %s%s%s%s", strerror(-rc), mdbus_mend_descriptors(rc),
+		         rc != -EMFILE && libbpf_said[0] ? ": " : "", rc != -EMFILE ? libbpf_said : "");
 	return rc;
 }
 

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "mend.h"
 
 #define WRITE_RECORDS 1024u /* 48 KiB a write: short enough not to disturb the pace */
 
@@ -50,9 +51,7 @@ static int write_all(int fd, const void *data, size_t len)
 
 const char *mdbus_feed_log_mend(int rc)
 {
-	if (rc == -EMFILE)
-		return ": raise the limit of descriptors (ulimit -n)";
-	return rc == -ENOSPC ? ": free some space there, or log to another file system" : "";
+	return rc == -ENOSPC ? ": free some space there, or log to another file system" : mdbus_mend_descriptors(rc);
 }
 
 struct mdbus_feed_log *mdbus_feed_log_open(const char *path, uint32_t nlines, uint32_t nstreams, char *err,
