@@ -7,12 +7,13 @@
 #include <string.h>
 #include "show_cells.h"
 
-static void holder_cell(struct mdbus_table *t, const json_t *o)
+/* The line that has it, or what is said instead. */
+static void line_cell(struct mdbus_table *t, const json_t *o, const char *otherwise)
 {
 	if (json_is_string(json_object_get(o, "line")))
 		mdbus_table_cell(t, "%s/%s", text(o, "bus"), text(o, "line"));
 	else
-		text_cell(t, o, "state");
+		text_cell(t, o, otherwise);
 }
 
 static void names_cell(struct mdbus_table *t, const json_t *list)
@@ -40,7 +41,7 @@ void mdbus_show_queues(const json_t *answer, bool all)
 		text_cell(t, q, "interface");
 		number_cell(t, q, "netns");
 		number_cell(t, q, "queue");
-		holder_cell(t, q);
+		line_cell(t, q, "state");
 		number_cell(t, q, "pid");
 		text_cell(t, q, "backend");
 		names_cell(t, json_object_get(q, "lines"));
@@ -61,10 +62,7 @@ void mdbus_show_rules(const json_t *answer, bool all)
 		number_cell(t, r, "location");
 		text_cell(t, r, "flow");
 		number_cell(t, r, "queue");
-		if (json_is_string(json_object_get(r, "line")))
-			mdbus_table_cell(t, "%s/%s", text(r, "bus"), text(r, "line"));
-		else
-			text_cell(t, r, "hint");
+		line_cell(t, r, "hint");
 		number_cell(t, r, "pid");
 	}
 	mdbus_table_print(t);
