@@ -15,6 +15,7 @@
 #ifndef MDBUS_TESTS_BENCH_H
 #define MDBUS_TESTS_BENCH_H
 
+#include <jansson.h>
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -178,6 +179,22 @@ __attribute__((format(printf, 1, 2))) static inline void bench_json(const char *
 	va_end(args);
 	fputc('\n', f);
 	fclose(f);
+}
+
+/* Take the figures that `measure` appends to a report, and tell each of them. */
+static inline void bench_report(void (*measure)(json_t *report))
+{
+	json_t *report = json_array(), *figure;
+	size_t i;
+
+	measure(report);
+	json_array_foreach(report, i, figure) {
+		char *line = json_dumps(figure, JSON_COMPACT);
+
+		bench_json("%s", line);
+		free(line);
+	}
+	json_decref(report);
 }
 
 #endif

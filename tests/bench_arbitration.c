@@ -7,17 +7,7 @@
 
 int main(void)
 {
-	json_t *report = json_array(), *figure;
-	size_t i;
-
 	bed_pin(0);
-	arbitration_cost(report);
-	json_array_foreach(report, i, figure) {
-		char *line = json_dumps(figure, JSON_COMPACT);
-
-		bench_json("%s", line);
-		free(line);
-	}
-	json_decref(report);
+	bench_report(arbitration_cost);
 	return 0;
 }

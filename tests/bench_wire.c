@@ -7,16 +7,6 @@
 
 int main(void)
 {
-	json_t *report = json_array(), *figure;
-	size_t i;
-
-	wire_cost(report);
-	json_array_foreach(report, i, figure) {
-		char *line = json_dumps(figure, JSON_COMPACT);
-
-		bench_json("%s", line);
-		free(line);
-	}
-	json_decref(report);
+	bench_report(wire_cost);
 	return 0;
 }
