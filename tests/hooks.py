@@ -17,7 +17,6 @@ import argparse
 import glob
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -28,7 +27,7 @@ import time
 import storm
 from hooks_life import MANY_PAGES, PATIENCE, Plan, bed_of_life, huge_pages_free, own_address
 from storm import MS, Line, Storm, Victim
-from storm_bed import BIN, TOP, Arena, Bed, Broken, Ring, line_place, now_ns, wait_until
+from storm_bed import BIN, TOP, Bed, Broken, line_place, now_ns, wait_until
 
 ENDING = ("line.closed", "detach.", "sub.close", "kernel.stopped", "xdp.close.")  # passed at an end in good order
 
@@ -174,28 +173,13 @@ class HookStorm(Storm):
         self.others = []
         if self.shape.get("recover"):
             self.others.append(self.make(HookVictim, "recover", "R", lambda: self.start_line("R", "mdbus-recover")))
-        self.ring = bed.segment(Ring, "ring.0")
-        for line in self.lines:
-            line.arena = bed.segment(Arena, "arena.%d" % line.index)
-            line.spawn()
-        self.pump("the lines", lambda: all(line.settled() for line in self.lines))
-        for line in self.lines:
-            line.downs = []
-        self.judge = bed.start("judge", "mdbus-verify", bed.bus, "--log", bed.path("feed.log"), "--downs", bed.path("downs"),
-                               "--json", *self.shape.get("judge", ()), out=open(bed.path("verdict"), "wb"))
-        wait_until("the judge", 30, lambda: "attached" in bed.said("judge"))
+        self.start_lines()
+        self.start_judge(*self.shape.get("judge", ()))
         self.reader = self.make(HookVictim, "subscriber", "reader", self.start_reader)
         for v in [self.reader] + self.others:
             v.spawn()
         self.victims = [self.daemon, self.reader] + self.others + self.lines
-        self.feeder = bed.start("feeder", *self.feed, prefix=bed.on_feed)
-        wait_until("the feed", 30, lambda: self.lines[0].arena.count("packets") > 100)
-
-    def start_reader(self):
-        command = self.rng.choice((("mdbus-tail", self.bed.bus, "--json"), ("mdbus-tail", self.bed.bus, "--from", "oldest"),
-                                   ("mdbus-latency", self.bed.bus, "--sleep")))
-        with open(os.devnull, "wb") as null:
-            return self.bed.start("reader", *command, out=null)
+        self.start_feeder()
 
     # ---- dying ----
 

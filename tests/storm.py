@@ -203,20 +203,30 @@ class Storm:
         self.lines = [Line(self, i, name, lambda name=name: bed.start(name, "mdbus-ingest", "%s/%s" % (bed.bus, name),
                                                                     prefix=bed.on_ingest))
                       for i, name in enumerate(self.names)]
-        self.ring = bed.segment(Ring, "ring.0")
+        self.start_lines()
+        self.start_judge()
+        self.reader = Victim(self, "reader", self.start_reader)
+        self.reader.spawn()
+        self.victims = [self.daemon, self.reader] + self.lines
+        self.start_feeder()
+
+    def start_lines(self):
+        self.ring = self.bed.segment(Ring, "ring.0")
         for line in self.lines:
-            line.arena = bed.segment(Arena, "arena.%d" % line.index)
+            line.arena = self.bed.segment(Arena, "arena.%d" % line.index)
             line.spawn()
         self.pump("the lines", lambda: all(line.settled() for line in self.lines))
         for line in self.lines:
             line.downs = []
+
+    def start_judge(self, *options):
+        bed = self.bed
         self.judge = bed.start("judge", "mdbus-verify", bed.bus, "--log", bed.path("feed.log"), "--downs",
-                               bed.path("downs"), "--json", out=open(bed.path("verdict"), "wb"))
+                               bed.path("downs"), "--json", *options, out=open(bed.path("verdict"), "wb"))
         wait_until("the judge", 30, lambda: "attached" in bed.said("judge"))
-        self.reader = Victim(self, "reader", self.start_reader)
-        self.reader.spawn()
-        self.victims = [self.daemon, self.reader] + self.lines
-        self.feeder = bed.start("feeder", *self.feed, prefix=bed.on_feed)
+
+    def start_feeder(self):
+        self.feeder = self.bed.start("feeder", *self.feed, prefix=self.bed.on_feed)
         wait_until("the feed", 30, lambda: self.lines[0].arena.count("packets") > 100)
 
     def start_reader(self):
