@@ -205,9 +205,8 @@ static inline bool deliver(struct mdbus_sub *s, const struct reader *d, struct m
                            uint64_t stamp, uint64_t ref)
 {
 	const struct mdbus_slot *slot = mdbus_ring_slot(&d->ring, pos);
-	uint32_t line = mdbus_ref_line(ref);
-	const struct mdbus_region *a = line < MDBUS_LINES_MAX ? &s->bus.arena[line] : NULL;
-	const uint8_t *bytes = mdbus_ring_bytes(&d->ring, slot, stamp, ref, a ? a->base : NULL, a ? a->size : 0);
+	const struct mdbus_region *a = &s->bus.arena[mdbus_ref_line(ref)];
+	const uint8_t *bytes = mdbus_ring_bytes(&d->ring, slot, stamp, ref, a->base, a->size);
 
 	if (bytes == NULL)
 		return false;
@@ -218,7 +217,7 @@ static inline bool deliver(struct mdbus_sub *s, const struct reader *d, struct m
 	r->count = 1;
 	r->data = bytes;
 	r->len = mdbus_ref_len(ref);
-	r->line = line;
+	r->line = mdbus_ref_line(ref);
 	r->retrans = mdbus_ref_flags(ref) & MDBUS_REF_RETRANS;
 	r->slot = slot;
 	r->stamp = stamp;

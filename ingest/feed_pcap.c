@@ -255,7 +255,7 @@ static int add_packet(struct pcap_source *p, const struct mdbus_pcap_packet *pac
 /* Mark the ends of the last epochs, and the packets before each end that are to be safe. */
 static int mark_ends(struct pcap_source *p)
 {
-	uint32_t *left = calloc(p->s.nstream, sizeof(*left));
+	uint32_t *left = calloc(p->s.nstream + 1u, sizeof(*left));
 
 	if (!left)
 		return -ENOMEM;

@@ -75,7 +75,7 @@ void mdbus_feed_repack_add(struct mdbus_feed_repack *r, const struct mdbus_feed_
                            uint64_t record, uint64_t due_ns)
 {
 	const struct mdbus_message *m = &p->msg[i];
-	struct mdbus_feed_run *last = r->nrun ? &r->run[r->nrun - 1] : NULL;
+	struct mdbus_feed_run *run = r->run + r->nrun;
 
 	if (r->count == 0) {
 		memcpy(r->data, p->data, r->layout->hdr);
@@ -89,10 +89,12 @@ void mdbus_feed_repack_add(struct mdbus_feed_repack *r, const struct mdbus_feed_
 	r->count++;
 	r->next = m->seq + 1;
 	r->flags |= p->flags;
-	if (last && last->first + last->n == record)
-		last->n++;
-	else
-		r->run[r->nrun++] = (struct mdbus_feed_run){ record, 1 };
+	if (r->nrun > 0 && run[-1].first + run[-1].n == record) {
+		run[-1].n++;
+	} else {
+		*run = (struct mdbus_feed_run){ record, 1 };
+		r->nrun++;
+	}
 }
 
 static void number(struct mdbus_feed_repack *r, uint8_t *data, bool takes)

@@ -416,7 +416,7 @@ static void add_unsequenced(struct config_reader *r, const config_setting_t *lis
 			return;
 		}
 		*twin = *c;
-		strcat(twin->name, UNSEQ_SUFFIX);
+		memcpy(twin->name + strlen(c->name), UNSEQ_SUFFIX, sizeof(UNSEQ_SUFFIX));
 		twin->ordered = 0;
 		twin->early_drop = 0;
 		twin->unseq_of = i + 1u;

@@ -104,7 +104,7 @@ static void add_line(const struct list *l, uint32_t i)
 	own(o, line->name, &line->lease);
 	if (o)
 		json_object_set_new(o, "frames", frames(line, r->base));
-	if (strcmp(line->backend, "dpdk") != 0 || line->lease.state == MDBUS_LEASE_FREE)
+	if (line->lease.state == MDBUS_LEASE_FREE || strcmp(line->backend, "dpdk") != 0)
 		return;
 	o = json_pack("{s:s, s:s, s:s, s:I, s:n, s:n, s:n}", "bus", l->b->map.dir->segment.bus, "name", "dpdk", "kind", "pool",
 	              "bytes", (json_int_t)mdbus_dpdk_own_bytes(line->frames), "page_size", "pages", "node");

@@ -51,7 +51,9 @@ static int ascending(const void *a, const void *b)
 static double per_message(uint64_t *v, uint32_t per)
 {
 	qsort(v, ROUNDS, sizeof(*v), ascending);
-	return (double)v[ROUNDS / 2u] / (PACKETS * per);
+	uint64_t median = v[ROUNDS / 2u];
+
+	return (double)median / ((double)PACKETS * per);
 }
 
 void arbitration_cost(json_t *report)

@@ -57,7 +57,7 @@ unsigned interleave_self(void);
 
 /* A guarantee is broken: says why and by which schedule; the search ends. */
 #define INTERLEAVE_CHECK(cond, why) ((cond) ? (void)0 : interleave_fail(why, #cond))
-void interleave_fail(const char *why, const char *condition);
+__attribute__((noreturn)) void interleave_fail(const char *why, const char *condition);
 
 /* All schedules. */
 struct interleave_count interleave_all(const struct interleave_plan *plan);

@@ -150,15 +150,15 @@ __attribute__((always_inline)) static inline uint64_t peer_hop(const struct peer
 #define PEER_LOOPS(ops)                                                                                         \
 	static void ops##_produce(uint32_t len, uint64_t base, uint64_t n)                                      \
 	{                                                                                                       \
-		peer_produce(&ops, len, base, n);                                                               \
+		peer_produce(&(ops), len, base, n);                                                               \
 	}                                                                                                       \
 	static uint64_t ops##_consume(uint32_t len, uint64_t base, uint64_t n)                                  \
 	{                                                                                                       \
-		return peer_consume(&ops, len, base, n);                                                        \
+		return peer_consume(&(ops), len, base, n);                                                        \
 	}                                                                                                       \
 	static uint64_t ops##_hop(unsigned side, uint32_t len, uint64_t base, uint64_t n, uint64_t pace, double *ticks) \
 	{                                                                                                       \
-		return peer_hop(&ops, side, len, base, n, pace, ticks);                                         \
+		return peer_hop(&(ops), side, len, base, n, pace, ticks);                                         \
 	}
 
 #define PEER_RUNS(ops) .produce = ops##_produce, .consume = ops##_consume, .hop = ops##_hop

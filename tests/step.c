@@ -56,7 +56,7 @@ static int wait_stopped(pid_t pid)
 	return status;
 }
 
-static void resume(int how, pid_t pid)
+static void resume(enum __ptrace_request how, pid_t pid)
 {
 	if (ptrace(how, pid, NULL, NULL) < 0)
 		die("resume");
@@ -125,7 +125,7 @@ bool step_one(pid_t pid)
 pid_t step_twin(pid_t pid)
 {
 	struct user_regs_struct was, regs;
-	unsigned long twin;
+	unsigned long twin = 0;
 
 	if (ptrace(PTRACE_GETREGS, pid, NULL, &was) < 0)
 		die("registers");

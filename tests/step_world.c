@@ -163,7 +163,7 @@ static struct world_saved *saved_new(const struct world *w)
 {
 	const struct mdbus_region *r[REGIONS];
 	struct world_saved *s = calloc(1, sizeof(*s));
-	size_t size = 0;
+	size_t size = 1;
 
 	for (uint32_t i = regions(w, r); i-- > 0;)
 		size += r[i]->size;

@@ -16,7 +16,7 @@ groups=
 as=()
 if [ "$(id -u)" = 0 ] && setpriv --reuid=$other --regid=$other --clear-groups true 2>/dev/null; then
 	groups='groups = { subscriber = "users"; ingest = "games"; admin = "audio"; };'
-	as=(setpriv --reuid=$other --regid=$other)
+	as=(setpriv "--reuid=$other" "--regid=$other")
 	chmod 755 "$run_parent"
 	# a parent that others may not pass would make every test of theirs pass
 	mkdir -p "$run_parent/bin"
@@ -135,12 +135,12 @@ fi
 hostile reclaim 1000 || fail "a thousand hung clients delay it: see above"
 well "a thousand hung clients"
 mkfifo "$T/hold"
-exec {hold}<>"$T/hold"
+exec 9<>"$T/hold"
 start hang python3 -B "$MDBUS_TOP/tests/hostile.py" hang 1000 <"$T/hold"
 hung() { grep -q "^hung: " "$T/hang.log"; }
 wait_for 60 "the hung clients" hung
-few() { [ "$(descriptors)" -le $((descriptors_before + 3 * 256 + 16)) ]; }
-wait_for 10 "the connections to be bounded, $(descriptors) descriptors" few
+bounded() { [ "$(descriptors)" -le $((descriptors_before + 3 * 256 + 16)) ]; }
+wait_for 10 "the connections to be bounded, $(descriptors) descriptors" bounded
 well "clients that hang on"
 stop hang KILL
 few() { [ "$(descriptors)" -le $((descriptors_before + 4)) ]; }

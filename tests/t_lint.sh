@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # The source tree keeps its rules (scripts/lint --quick), and lint sees each rule broken in a small tree made for that.
+# Under CI=true the compilers and analysers look too; elsewhere `make lint` does it, as their versions differ.
+# timeout: 900
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 need_command nm ar gcc
 
@@ -41,4 +43,6 @@ fresh && echo 'int other_name = 1; int mdbus_name = 2;' | gcc -c -x c -o a.o - &
 	finds "other_name is global"
 
 cd "$MDBUS_TOP"
-BUILD=$MDBUS_BUILD scripts/lint --quick || fail "the tree breaks its rules"
+how=--quick
+[ -z "${CI:-}" ] || how=
+BUILD=$MDBUS_BUILD nice scripts/lint $how || fail "the tree breaks its rules"

@@ -75,6 +75,7 @@ static void check_log(const struct mdbus_feedlog_record *r, size_t n, unsigned l
 {
 	size_t at = 0;
 
+	CHECK(h->n > 0);
 	qsort(h->m, h->n, sizeof(*h->m), by_number);
 	for (size_t i = 0; i < n; i++) {
 		size_t copies = 0;

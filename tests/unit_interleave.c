@@ -448,20 +448,18 @@ static struct interleave_plan plan = { .begin = begin, .at_end = at_end };
 static void make_bus(void)
 {
 	static uint8_t ring[sizeof(struct mdbus_ring_hdr) + 4096u + SLOTS * SLOT] __attribute__((aligned(4096)));
-	static struct {
-		struct mdbus_bus_hdr hdr;
-		struct mdbus_channel_desc channel;
-	} dir;
+	static uint8_t dir[sizeof(struct mdbus_bus_hdr) + sizeof(struct mdbus_channel_desc)] __attribute__((aligned(64)));
+	struct mdbus_bus_hdr *bus_hdr = (struct mdbus_bus_hdr *)(void *)dir;
 	struct mdbus_ring_hdr *hdr = (struct mdbus_ring_hdr *)(void *)ring;
 
-	dir.channel = (struct mdbus_channel_desc){
+	bus_hdr->channel[0] = (struct mdbus_channel_desc){
 		.depth = the->depth, .slot_size = SLOT, .timed = 1, .ordered = 1, .line_mask = the->single ? 1 : 3
 	};
-	mdbus_shape_ring_init(hdr, &dir.channel);
-	dir.hdr.nchannel = 1;
-	dir.hdr.nline = LINES;
-	bus.dir = &dir.hdr;
-	bus.ring[0] = (struct mdbus_region){ hdr, mdbus_shape_ring_size(&dir.channel) };
+	mdbus_shape_ring_init(hdr, &bus_hdr->channel[0]);
+	bus_hdr->nchannel = 1;
+	bus_hdr->nline = LINES;
+	bus.dir = bus_hdr;
+	bus.ring[0] = (struct mdbus_region){ hdr, mdbus_shape_ring_size(&bus_hdr->channel[0]) };
 	for (unsigned k = 0; k <= LINES; k++)
 		view[k] = mdbus_ring_view(hdr, k < LINES ? k : MDBUS_LINES_MAX);
 	plan.memory[0].at = &w;

@@ -280,7 +280,6 @@ static void test_refusals(void)
 	b = hold("B");
 	card->refuse = EBUSY;
 	bed_end(b, SIGKILL);
-	b = -EBUSY;
 	WAIT_FOR(told("\"pid\":null"));
 	CHECK(rules() == 3);
 	card->refuse = 0;

@@ -336,7 +336,7 @@ static inline enum mdbus_publish mdbus_ring_publish(const struct mdbus_ring *r, 
                                                     uint64_t rx_ns, uint32_t flags)
 {
 	struct mdbus_slot *slot = mdbus_ring_slot(r, pos);
-	uint64_t stamp;
+	uint64_t stamp = 0;
 	enum mdbus_publish p = mdbus_ring_publish_ref(r, pos, gen, off, len, flags, &stamp);
 
 	if (p != MDBUS_PUBLISH_REF || !(stamp & MDBUS_STAMP_WRITING))
