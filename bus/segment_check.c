@@ -59,6 +59,12 @@ static int check_line(const struct checked *c, const struct mdbus_line_desc *l, 
 		return refuse(c, -EBADMSG, "line %u: a text without an end", i);
 	if (mdbus_load_relaxed(&l->group) >= nline)
 		return refuse(c, -EBADMSG, "line %u: of group %u, but %u lines", i, l->group, nline);
+	uint32_t to = mdbus_load_relaxed(&l->to_mask), from = mdbus_load_relaxed(&l->from_mask);
+	uint32_t size = mdbus_load_relaxed(&l->hand_size);
+
+	if ((to | from) >> nline != 0 || (to >> i & 1u) != 0 || (to != 0 && (!power_of_two(size) || size > l->frames)))
+		return refuse(c, -EBADMSG, "line %u: handed packets by 0x%x, hands them over to 0x%x by rings of %u entries", i,
+		              from, to, size);
 	return 0;
 }
 

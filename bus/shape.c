@@ -59,14 +59,35 @@ static uint64_t channels_off(void)
 	return aligned(sizeof(struct mdbus_arena_hdr), MDBUS_CACHE_LINE);
 }
 
-static uint64_t frames_off(uint32_t nchannel)
+static uint64_t hand_off(uint32_t nchannel)
 {
-	return aligned(channels_off() + nchannel * sizeof(struct mdbus_line_channel), 4096u);
+	return channels_off() + nchannel * sizeof(struct mdbus_line_channel);
+}
+
+static uint64_t hand_bytes(const struct mdbus_line_desc *l)
+{
+	return aligned(sizeof(struct mdbus_hand_ring) + l->hand_size * sizeof(struct mdbus_hand_entry), MDBUS_CACHE_LINE);
+}
+
+uint64_t mdbus_shape_frames_off(const struct mdbus_line_desc *l, uint32_t nchannel)
+{
+	return aligned(hand_off(nchannel) + (uint32_t)__builtin_popcount(l->to_mask) * hand_bytes(l), 4096u);
+}
+
+struct mdbus_hand_ring *mdbus_shape_hand_ring(const struct mdbus_bus *bus, uint32_t giver, uint32_t taker)
+{
+	const struct mdbus_line_desc *l = &bus->dir->line[giver];
+	uint32_t before = (uint32_t)__builtin_popcount(l->to_mask & ((1u << taker) - 1u));
+	uint8_t *arena = bus->arena[giver].base;
+
+	if (!(l->to_mask >> taker & 1u) || arena == NULL)
+		return NULL;
+	return (struct mdbus_hand_ring *)(void *)(arena + hand_off(bus->dir->nchannel) + before * hand_bytes(l));
 }
 
 size_t mdbus_shape_arena_size(const struct mdbus_line_desc *l, uint32_t nchannel)
 {
-	return frames_off(nchannel) + (uint64_t)l->frames * l->frame_size;
+	return mdbus_shape_frames_off(l, nchannel) + (uint64_t)l->frames * l->frame_size;
 }
 
 void mdbus_shape_arena_init(struct mdbus_arena_hdr *a, const struct mdbus_line_desc *l, uint32_t line, uint32_t nchannel)
@@ -76,7 +97,7 @@ void mdbus_shape_arena_init(struct mdbus_arena_hdr *a, const struct mdbus_line_d
 	a->frame_size = l->frame_size;
 	a->nframes = l->frames;
 	a->channels_off = channels_off();
-	a->frames_off = frames_off(nchannel);
+	a->frames_off = mdbus_shape_frames_off(l, nchannel);
 }
 
 size_t mdbus_shape_seat_size(void)

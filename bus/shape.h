@@ -35,6 +35,15 @@ struct mdbus_ring mdbus_shape_ring_view(const struct mdbus_bus *bus, uint32_t ch
 /* The same of a key window. */
 struct mdbus_keys mdbus_shape_keys_view(const struct mdbus_bus *bus, uint32_t channel);
 
+/* Where the frames of a line begin, from the start of its arena. */
+uint64_t mdbus_shape_frames_off(const struct mdbus_line_desc *l, uint32_t nchannel);
+
+/*
+ * The ring by which line `giver` hands packets over to line `taker`, where the bus directory says that it is in the giver's
+ * arena; NULL: it hands none to that one.
+ */
+struct mdbus_hand_ring *mdbus_shape_hand_ring(const struct mdbus_bus *bus, uint32_t giver, uint32_t taker);
+
 size_t mdbus_shape_seat_size(void);
 
 size_t mdbus_shape_keys_size(const struct mdbus_channel_desc *c);

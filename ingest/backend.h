@@ -21,6 +21,13 @@ struct mdbus_rx {
 	uint32_t len;   /* bytes */
 	int32_t flow;   /* >= 0: off/len is a UDP payload of that flow (flows[]); -1: an Ethernet frame, to be parsed */
 	uint64_t wire_ns; /* hardware or driver timestamp, 0: none */
+	union {
+		struct { /* of a UDP payload, if env->senders: where it came from */
+			uint32_t src;      /* network byte order */
+			uint16_t src_port; /* host byte order */
+		};
+		uint64_t rx_ns; /* of a packet handed over: when the line that has the queue took it */
+	};
 };
 
 /* One (address, port) that the line receives. */
@@ -43,6 +50,7 @@ struct mdbus_backend_env {
 	/* for a backend that has to know what is missing: */
 	const struct mdbus_bus *bus;
 	struct mdbus_channel *channel; /* by channel number; only those of this line are set up */
+	bool senders; /* the line wants to know where UDP payloads come from */
 	const char *run_dir; /* where a backend may have files while it starts */
 	char error[512]; /* why open failed and what to do about it */
 };
@@ -76,6 +84,7 @@ extern const struct mdbus_backend_ops mdbus_backend_af_xdp; /* only when built w
 extern const struct mdbus_backend_ops mdbus_backend_kernel;
 extern const struct mdbus_backend_ops mdbus_backend_pcap;
 extern const struct mdbus_backend_ops mdbus_backend_recover;
+extern const struct mdbus_backend_ops mdbus_backend_handed;
 /* "dpdk" is in a shared object of its own: see dpdk_load.h. */
 
 #endif

@@ -245,6 +245,7 @@ static struct kernel_line *set_up(struct mdbus_backend_env *env)
 	k->frame_size = env->arena->frame_size;
 	k->arena = env->arena;
 	k->line = env->line;
+	k->senders = env->senders;
 	k->sockets = calloc(env->nflow, sizeof(*k->sockets));
 	if (k->sockets)
 		return k;

@@ -43,6 +43,7 @@ struct kernel_line {
 	struct mdbus_arena_hdr *arena;
 	const struct mdbus_line_desc *line;
 	uint32_t ifindex;
+	bool senders; /* rx->src and src_port are wanted */
 	struct kernel_socket *sockets;
 	uint32_t nsocket;
 };

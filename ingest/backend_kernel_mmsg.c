@@ -7,6 +7,7 @@
  * of epoll, once per round; with one socket it is not asked at all.
  */
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 struct mmsg {
 	struct mmsghdr msgs[READY];
 	struct iovec iov[READY];
+	struct sockaddr_in from[READY]; /* if senders are wanted */
 	uint32_t frame[READY];
 	uint32_t nframe; /* the first so many have a frame */
 	int epoll;
@@ -77,6 +79,8 @@ static uint32_t read_socket(struct kernel_line *k, struct mmsg *m, uint32_t sock
 			.off = MDBUS_FRAME_META,
 			.len = m->msgs[i].msg_len,
 			.flow = k->sockets[socket].flow,
+			.src = m->from[i].sin_addr.s_addr,
+			.src_port = ntohs(m->from[i].sin_port),
 		};
 	}
 	mdbus_count(&k->arena->count.bad_length, cut);
@@ -163,6 +167,10 @@ static int mmsg_start(struct kernel_line *k)
 		m->iov[i].iov_len = k->frame_size - MDBUS_FRAME_META;
 		m->msgs[i].msg_hdr.msg_iov = &m->iov[i];
 		m->msgs[i].msg_hdr.msg_iovlen = 1;
+		if (!k->senders)
+			continue;
+		m->msgs[i].msg_hdr.msg_name = &m->from[i];
+		m->msgs[i].msg_hdr.msg_namelen = sizeof(m->from[i]);
 	}
 	rc = watch_sockets(k, m);
 	if (rc)

@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <liburing.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -35,7 +36,7 @@ struct uring {
 	uint32_t nfree_id;
 	bool *armed;         /* by socket: its request is with the kernel */
 	uint32_t unarmed;    /* sockets that are not */
-	struct msghdr msg;   /* tells the kernel to keep no room for names and control data */
+	struct msghdr msg;   /* tells the kernel for what to keep room before a datagram: names, if senders are wanted */
 };
 
 /* ---- lending --------------------------------------------------------------------------------------------------- */
@@ -143,6 +144,16 @@ static uint32_t take_back(struct uring *u, const struct io_uring_cqe *cqe)
 	return frame;
 }
 
+static void take_sender(struct io_uring_recvmsg_out *out, struct mdbus_rx *rx)
+{
+	struct sockaddr_in from = { 0 };
+
+	if (out->namelen >= sizeof(from))
+		memcpy(&from, io_uring_recvmsg_name(out), sizeof(from));
+	rx->src = from.sin_addr.s_addr;
+	rx->src_port = ntohs(from.sin_port);
+}
+
 /* True if the completion is a whole datagram, described in *rx. */
 static bool take_datagram(struct kernel_line *k, struct uring *u, const struct io_uring_cqe *cqe, struct mdbus_rx *rx)
 {
@@ -175,6 +186,8 @@ static bool take_datagram(struct kernel_line *k, struct uring *u, const struct i
 		.len = io_uring_recvmsg_payload_length(out, cqe->res, &u->msg),
 		.flow = k->sockets[socket].flow,
 	};
+	if (k->senders)
+		take_sender(out, rx);
 	return true;
 }
 
@@ -337,6 +350,8 @@ static int uring_start(struct kernel_line *k)
 		return -ENOMEM;
 	k->state = u;
 	u->ring.ring_fd = -1;
+	if (k->senders)
+		u->msg.msg_namelen = sizeof(struct sockaddr_in);
 	u->entries = power_of_two(want < BUFFERS_MAX ? want : BUFFERS_MAX);
 	rc = make_lists(u, k->nsocket);
 	if (rc == 0) {

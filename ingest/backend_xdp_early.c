@@ -264,7 +264,8 @@ int mdbus_xdp_early_open(struct mdbus_xdp_early **early, const struct mdbus_xdp_
 	int rc = mdbus_xdp_prog_early(prog, queue, -1); /* of a process before this one */
 
 	*early = NULL;
-	if (rc == 0 && env->bus && env->channel) {
+	/* a line that hands packets over does not see how their channels go on */
+	if (rc == 0 && env->bus && env->channel && env->line->to_mask == 0) {
 		e = calloc(1, sizeof(*e) + env->nflow * sizeof(e->flow[0]));
 		if (!e)
 			rc = -ENOMEM;

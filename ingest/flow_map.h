@@ -26,7 +26,10 @@ struct mdbus_flow_map {
 	const struct mdbus_bus_hdr *dir;
 };
 
-/* Build the map of one line from the bus's directory. 0 or -ENOMEM, -ENOENT if the line carries no channel. */
+/*
+ * Build the map of one line from the bus's directory. 0 or -ENOMEM, -ENOENT if the line carries no channel.  A line that is handed
+ * packets is told their channel, not their address: flow n is channel n, and no address is found.
+ */
 int mdbus_flow_map_init(struct mdbus_flow_map *m, const struct mdbus_bus_hdr *dir, uint32_t line);
 void mdbus_flow_map_free(struct mdbus_flow_map *m);
 

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <mdbus/hook.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,8 +13,9 @@
 #include <unistd.h>
 #include "../bus/arena.h"
 #include "../bus/guard.h"
+#include "balance.h"
 #include "dpdk_load.h"
-#include "frame_parse.h"
+#include "line_packet.h"
 
 #define ATTACH_MS    5000
 #define BELL_NS      20000u      /* sleeping subscribers are woken at most this often: they cost no more than that */
@@ -29,6 +29,7 @@ static const struct mdbus_backend_ops *const backends[] = {
 	&mdbus_backend_kernel,
 	&mdbus_backend_pcap,
 	&mdbus_backend_recover,
+	&mdbus_backend_handed,
 };
 
 static int __attribute__((format(printf, 3, 4))) fail(struct mdbus_line *l, int rc, const char *format, ...)
@@ -57,6 +58,8 @@ static int pin(struct mdbus_line *l)
 
 static int choose_backend(struct mdbus_line *l)
 {
+	if (l->ops != NULL)
+		return 0;
 	for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++)
 		if (strncmp(backends[i]->name, l->desc.backend, sizeof(l->desc.backend)) == 0)
 			l->ops = backends[i];
@@ -76,6 +79,8 @@ static int recover_frames(struct mdbus_line *l)
 	if (mdbus_holds_init(&l->holds, l->arena, HOLD_RECORDS) != 0)
 		return fail(l, -ENOMEM, "out of memory");
 	mdbus_arena_scan(&l->bus, l->index, &l->holds);
+	if (l->balance != NULL)
+		mdbus_balance_recover(l);
 	MDBUS_HOOK("line.scanned");
 	if (mdbus_stock_init(&l->stock, l->arena, &l->holds, &l->desc) != 0)
 		return fail(l, -ENOMEM, "out of memory");
@@ -101,7 +106,8 @@ static int set_up_channels(struct mdbus_line *l)
 		if (mdbus_channel_init(&l->channel[c], &l->bus, c, l->index, &l->holds) != 0)
 			return fail(l, -EBADMSG, "channel %s: its description in the bus directory is damaged; stop the bus "
 			            "and run mdbusd --purge", l->bus.dir->channel[c].name);
-		l->channel[c].emptied_ns = &l->emptied_ns;
+		/* packets handed over may have waited, whatever is in the queue */
+		l->channel[c].emptied_ns = l->desc.from_mask != 0 || l->desc.to_mask != 0 ? NULL : &l->emptied_ns;
 		l->ring[c] = &l->channel[c].ring;
 		l->mine[l->nmine++] = c;
 	}
@@ -127,6 +133,7 @@ static int open_backend(struct mdbus_line *l)
 		.nflow = l->map.nflow,
 		.bus = &l->bus,
 		.channel = l->channel,
+		.senders = l->balance != NULL,
 		.run_dir = mdbus_run_dir(),
 	};
 
@@ -136,6 +143,51 @@ static int open_backend(struct mdbus_line *l)
 	if (l->backend == NULL)
 		return fail(l, -EIO, "%s", env.error);
 	return 0;
+}
+
+static void take_batch(struct mdbus_line *l, uint32_t n, uint64_t now);
+static void take_handed(struct mdbus_line *l, uint32_t n, uint64_t now);
+
+/* Lines that hand packets over, or are handed them, take a batch in their own ways. */
+static int open_balance(struct mdbus_line *l)
+{
+	l->take = l->desc.from_mask != 0 ? take_handed : take_batch;
+	if (l->desc.to_mask == 0)
+		return 0;
+	l->balance = mdbus_balance_open(l);
+	if (l->balance == NULL)
+		return fail(l, -ENOMEM, "out of memory, or the bus directory is damaged: stop the bus and run mdbusd --purge");
+	l->take = mdbus_balance_take;
+	return 0;
+}
+
+int mdbus_line_start(struct mdbus_line *l)
+{
+	int rc;
+
+	l->index = l->bus.index;
+	l->desc = l->bus.dir->line[l->index];
+	if (l->desc.batch == 0 || l->desc.batch > MDBUS_BATCH_MAX)
+		l->desc.batch = MDBUS_BATCH_MAX;
+	l->arena = mdbus_bus_arena(&l->bus, l->index);
+	l->frames = (uint8_t *)l->arena + l->arena->frames_off;
+	rc = mdbus_flow_map_init(&l->map, l->bus.dir, l->index);
+	if (rc != 0)
+		rc = fail(l, rc, rc == -ENOENT ? "no channel has a flow on line %s; add one to its `flows`" : "out of memory (%s)",
+		          l->desc.name);
+	if (rc == 0)
+		rc = choose_backend(l);
+	if (rc == 0)
+		rc = pin(l);
+	if (rc == 0)
+		rc = open_balance(l);
+	if (rc == 0)
+		rc = recover_frames(l);
+	if (rc == 0)
+		rc = set_up_channels(l);
+	if (rc == 0)
+		rc = open_backend(l);
+	return rc;
 }
 
 int mdbus_line_open(struct mdbus_line *l, const char *bus, const char *name)
@@ -150,36 +202,18 @@ int mdbus_line_open(struct mdbus_line *l, const char *bus, const char *name)
 		mdbus_guard_remove(&l->bus);
 		return fail(l, rc, "%s", l->bus.error);
 	}
-	l->index = l->bus.index;
-	l->desc = l->bus.dir->line[l->index];
-	if (l->desc.batch == 0 || l->desc.batch > MDBUS_BATCH_MAX)
-		l->desc.batch = MDBUS_BATCH_MAX;
-	l->arena = mdbus_bus_arena(&l->bus, l->index);
-	l->frames = (uint8_t *)l->arena + l->arena->frames_off;
-	rc = mdbus_flow_map_init(&l->map, l->bus.dir, l->index);
-	if (rc != 0)
-		rc = fail(l, rc, rc == -ENOENT ? "no channel has a flow on line %s; add one to its `flows`" : "out of memory (%s)",
-		          name);
-	if (rc == 0)
-		rc = choose_backend(l);
-	if (rc == 0)
-		rc = pin(l);
-	if (rc == 0)
-		rc = recover_frames(l);
-	if (rc == 0)
-		rc = set_up_channels(l);
-	if (rc == 0)
-		rc = open_backend(l);
+	rc = mdbus_line_start(l);
 	if (rc != 0)
 		mdbus_line_close(l);
 	return rc;
 }
 
-void mdbus_line_close(struct mdbus_line *l)
+void mdbus_line_stop(struct mdbus_line *l)
 {
 	if (l->backend != NULL)
 		l->ops->close(l->backend);
 	MDBUS_HOOK("line.closed");
+	mdbus_balance_close(l->balance);
 	mdbus_holds_free(&l->holds);
 	mdbus_flow_map_free(&l->map);
 	mdbus_stock_free(&l->stock);
@@ -189,90 +223,15 @@ void mdbus_line_close(struct mdbus_line *l)
 	free(l->is_open);
 	free(l->mine);
 	free(l->rx);
-	mdbus_bus_detach(&l->bus);
-	mdbus_guard_remove(&l->bus);
+	l->balance = NULL;
 	l->backend = NULL;
 }
 
-static void count_malformed(struct mdbus_line *l, enum mdbus_decode_error err)
+void mdbus_line_close(struct mdbus_line *l)
 {
-	switch (err) {
-	case MDBUS_DECODE_OK:
-		break;
-	case MDBUS_DECODE_BAD_HEADER:
-		mdbus_count(&l->arena->count.bad_header, 1u);
-		break;
-	case MDBUS_DECODE_BAD_LENGTH:
-		mdbus_count(&l->arena->count.bad_length, 1u);
-		break;
-	case MDBUS_DECODE_BAD_COUNT:
-		mdbus_count(&l->arena->count.bad_count, 1u);
-		break;
-	}
-}
-
-static void note_open(struct mdbus_line *l, uint32_t c)
-{
-	if (l->is_open[c])
-		return;
-	l->is_open[c] = true;
-	l->open[l->nopen++] = c;
-}
-
-/* Find the UDP payload of an Ethernet frame and its flow, or count why there is none. */
-static int32_t find_payload(struct mdbus_line *l, struct mdbus_rx *rx)
-{
-	struct mdbus_udp udp;
-	int32_t flow;
-
-	switch (mdbus_frame_parse(l->frames + (uint64_t)rx->frame * l->arena->frame_size + rx->off, rx->len, &udp)) {
-	case MDBUS_FRAME_UDP:
-		flow = mdbus_flow_map_find(&l->map, udp.dst, udp.dst_port);
-		if (flow < 0 || (l->map.flow[flow].source != 0 && l->map.flow[flow].source != udp.src))
-			break;
-		rx->off += udp.off;
-		rx->len = udp.len;
-		return flow;
-	case MDBUS_FRAME_FRAGMENT:
-		if (!mdbus_flow_map_has_addr(&l->map, udp.dst))
-			break;
-		mdbus_count(&l->arena->count.bad_fragment, 1u);
-		return MDBUS_NO_FLOW;
-	case MDBUS_FRAME_BAD:
-		mdbus_count(&l->arena->count.bad_frame, 1u);
-		return MDBUS_NO_FLOW;
-	case MDBUS_FRAME_NOT_FEED:
-		break;
-	}
-	mdbus_count(&l->arena->count.not_feed, 1u);
-	return MDBUS_NO_FLOW;
-}
-
-static void take_packet(struct mdbus_line *l, struct mdbus_rx *rx, uint64_t now)
-{
-	uint64_t start = (uint64_t)rx->frame * l->arena->frame_size;
-	struct mdbus_frame_meta meta = { .rx_ns = now, .wire_ns = rx->wire_ns };
-	int32_t flow = rx->flow >= 0 ? rx->flow : find_payload(l, rx);
-
-	if (flow < 0)
-		return;
-	uint8_t *payload = l->frames + start + rx->off;
-	uint32_t c = mdbus_flow_map_channel(&l->map, flow, payload, rx->len);
-
-	if (c == MDBUS_NO_CHANNEL) {
-		mdbus_count(&l->arena->count.key_unknown, 1u);
-		return;
-	}
-	__builtin_memcpy(l->frames + start, &meta, sizeof(meta));
-	MDBUS_HOOK("line.stamped");
-	mdbus_count(&l->arena->count.feed_packets, 1u);
-	struct mdbus_chunk chunk = {
-		.off = l->arena->frames_off + start + rx->off, .bytes = payload, .len = rx->len, .rx_ns = now,
-	};
-
-	count_malformed(l, mdbus_channel_packet(&l->channel[c], &chunk, now));
-	if (l->channel[c].resolver.open)
-		note_open(l, c);
+	mdbus_line_stop(l);
+	mdbus_bus_detach(&l->bus);
+	mdbus_guard_remove(&l->bus);
 }
 
 /* Time has passed: open gaps first, and one channel more in turn, for what another line has left behind. */
@@ -288,10 +247,12 @@ static void tick(struct mdbus_line *l, uint64_t now)
 			l->open[still++] = c;
 	}
 	l->nopen = still;
-	uint32_t next = l->mine[l->turn++ % l->nmine];
+	if (++l->turn >= l->nmine)
+		l->turn = 0;
+	uint32_t next = l->mine[l->turn];
 
 	if (!l->is_open[next] && mdbus_channel_tick(&l->channel[next], now))
-		note_open(l, next);
+		mdbus_line_note_open(l, next);
 }
 
 /* Wake the subscribers that sleep, if any does. */
@@ -347,27 +308,49 @@ static void look_at_frames(struct mdbus_line *l, uint32_t n)
 	mdbus_stock_look(&l->stock, n == l->desc.batch && l->ops->waiting ? l->ops->waiting(l->backend) : 0);
 }
 
+/* Packets of the own queue, or those that another line's process has handed over. */
+static inline void take_each(struct mdbus_line *l, uint32_t n, uint64_t now, bool handed)
+{
+	struct mdbus_udp udp;
+	uint64_t bytes = 0;
+	int32_t flow;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct mdbus_rx *rx = &l->rx[i];
+
+		mdbus_line_prefetch(l, i, n);
+		bytes += rx->len;
+		uint32_t c = mdbus_line_find_channel(l, rx, &udp, &flow);
+
+		if (c != MDBUS_NO_CHANNEL)
+			mdbus_line_take(l, c, rx, now, handed && rx->rx_ns < now ? rx->rx_ns : now);
+		MDBUS_HOOK("line.taken");
+		mdbus_stock_settle(&l->stock, rx->frame);
+	}
+	mdbus_count(&l->arena->count.bytes, bytes);
+}
+
+static void take_batch(struct mdbus_line *l, uint32_t n, uint64_t now)
+{
+	take_each(l, n, now, false);
+}
+
+static void take_handed(struct mdbus_line *l, uint32_t n, uint64_t now)
+{
+	take_each(l, n, now, true);
+}
+
 int mdbus_line_round(struct mdbus_line *l)
 {
 	int n = l->ops->poll(l->backend, l->rx, l->desc.batch);
-	uint64_t now = mdbus_clock_ns(), bytes = 0;
+	uint64_t now = mdbus_clock_ns();
 
 	if (n < 0)
 		return n;
-	for (int i = 0; i < n; i++) {
-		uint32_t frame = l->rx[i].frame;
-
-		if (i + 1 < n)
-			__builtin_prefetch(l->frames + (uint64_t)l->rx[i + 1].frame * l->arena->frame_size + l->rx[i + 1].off);
-		bytes += l->rx[i].len;
-		take_packet(l, &l->rx[i], now);
-		MDBUS_HOOK("line.taken");
-		mdbus_stock_settle(&l->stock, frame);
-	}
 	mdbus_count(&l->arena->count.polls, 1u);
 	if (n > 0) {
+		l->take(l, (uint32_t)n, now);
 		mdbus_count(&l->arena->count.packets, (uint64_t)n);
-		mdbus_count(&l->arena->count.bytes, bytes);
 		mdbus_store_relaxed(&l->arena->count.last_arrival_ns, now);
 		look_at_frames(l, (uint32_t)n);
 		MDBUS_HOOK("line.frames");
@@ -380,6 +363,8 @@ int mdbus_line_round(struct mdbus_line *l)
 	}
 	if ((uint32_t)n < l->desc.batch)
 		l->emptied_ns = now;
+	if (l->balance != NULL)
+		mdbus_balance_round(l, now, n == 0);
 	l->ops->refill(l->backend);
 	tick(l, now);
 	if (l->bell_due && (n == 0 || now - l->bell_ns > BELL_NS))
@@ -394,9 +379,11 @@ void mdbus_line_drain(struct mdbus_line *l, uint64_t timeout_ns)
 {
 	uint64_t end = mdbus_clock_ns() + timeout_ns;
 
+	if (l->balance != NULL)
+		mdbus_balance_end(l, mdbus_clock_ns());
 	for (uint32_t i = 0; i < l->nmine; i++) {
 		mdbus_channel_flush(&l->channel[l->mine[i]], mdbus_clock_ns());
-		note_open(l, l->mine[i]);
+		mdbus_line_note_open(l, l->mine[i]);
 	}
 	while (l->nopen != 0 && mdbus_clock_ns() < end)
 		tick(l, mdbus_clock_ns());

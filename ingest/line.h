@@ -17,6 +17,8 @@
 
 #define MDBUS_BATCH_MAX 1024u
 
+struct mdbus_balance;
+
 struct mdbus_line {
 	struct mdbus_bus bus;
 	struct mdbus_line_desc desc; /* a copy */
@@ -37,6 +39,8 @@ struct mdbus_line {
 	const struct mdbus_backend_ops *ops;
 	void *backend;
 	struct mdbus_rx *rx;
+	void (*take)(struct mdbus_line *l, uint32_t n, uint64_t now); /* n packets of rx into their channels */
+	struct mdbus_balance *balance; /* NULL: no packets are handed over (balance.h) */
 	bool bell_due;
 	uint64_t bell_ns;
 	uint64_t emptied_ns; /* when the backend last had less than was asked for */
@@ -50,6 +54,13 @@ struct mdbus_line {
  * do; then everything is given back.  Killed inside: mdbusd takes the lease back.
  */
 int mdbus_line_open(struct mdbus_line *l, const char *bus, const char *name);
+
+/*
+ * The same on a bus that is attached already, with l->ops if that is set; all else is zero.  For tests, which stop it by
+ * mdbus_line_stop, on failure too.
+ */
+int mdbus_line_start(struct mdbus_line *l);
+void mdbus_line_stop(struct mdbus_line *l);
 
 /* One round of the loop: packets taken, or -ENODATA at the end of a file, -errno if the queue is broken. */
 int mdbus_line_round(struct mdbus_line *l);

@@ -41,15 +41,21 @@ static int usage(poptContext ctx, const char *what)
 	return 2;
 }
 
+static bool drops_early(const struct mdbus_line *l)
+{
+	return strncmp(l->desc.backend, "af_xdp", sizeof(l->desc.backend)) == 0 && l->desc.to_mask == 0;
+}
+
 static void announce(const struct mdbus_line *l, const char *where)
 {
 	printf("%s: %s: %s, %u channels, %u frames of %u bytes (%s pages), %u recovered, core %d, pid %d\n", program,
 	       where, l->arena->backend, l->nmine, l->arena->nframes, l->arena->frame_size,
 	       mdbus_page_kind_name(l->arena->segment.page_kind), l->stock.held, l->desc.cpu, (int)getpid());
-	for (uint32_t i = 0; i < l->nmine && strncmp(l->desc.backend, "af_xdp", sizeof(l->desc.backend)) != 0; i++)
+	for (uint32_t i = 0; i < l->nmine && !drops_early(l); i++)
 		if (l->channel[l->mine[i]].desc.early_drop)
-			printf("%s: %s: early_drop of channel %.31s does nothing on backend %.16s\n", program, where,
-			       l->channel[l->mine[i]].desc.name, l->desc.backend);
+			printf("%s: %s: early_drop of channel %.31s does nothing on backend %.16s%s\n", program, where,
+			       l->channel[l->mine[i]].desc.name, l->desc.backend,
+			       l->desc.to_mask ? ", as it hands packets over" : "");
 	fflush(stdout);
 }
 

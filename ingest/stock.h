@@ -4,7 +4,7 @@
  *
  * Every frame is in exactly one place:
  *
- *	held      the rings refer to it, or a packet kept back while a jump is agreed on
+ *	held      the rings refer to it, or a packet kept back while a jump is agreed on, or it was handed over (balance.h)
  *	rx        received, and not looked at yet
  *	fill      lent to the queue, empty
  *	pool      free, not lent
@@ -45,6 +45,15 @@ int mdbus_stock_init(struct mdbus_stock *s, struct mdbus_arena_hdr *arena, struc
                      const struct mdbus_line_desc *line);
 void mdbus_stock_free(struct mdbus_stock *s);
 
+/* Frames that were let go of while a packet was looked at. */
+static inline void mdbus_stock_settle_loose(struct mdbus_stock *s)
+{
+	while (s->holds->nloose > 0) {
+		mdbus_frames_put(&s->pool, s->holds->loose[--s->holds->nloose]);
+		s->held--;
+	}
+}
+
 /* A frame that only the loop still has: back to the pool, unless the rings or a candidate refer to it. */
 static inline void mdbus_stock_settle(struct mdbus_stock *s, uint32_t frame)
 {
@@ -52,10 +61,22 @@ static inline void mdbus_stock_settle(struct mdbus_stock *s, uint32_t frame)
 		mdbus_frames_put(&s->pool, frame);
 	else
 		s->held++;
-	while (s->holds->nloose > 0) {
-		mdbus_frames_put(&s->pool, s->holds->loose[--s->holds->nloose]);
-		s->held--;
-	}
+	mdbus_stock_settle_loose(s);
+}
+
+/* A frame that another process looks at is a frame with one more reason to be kept. */
+static inline void mdbus_stock_hand(struct mdbus_stock *s, uint32_t frame)
+{
+	s->held += s->holds->refs[frame]++ == 0;
+}
+
+/* That reason is gone. */
+static inline void mdbus_stock_hand_back(struct mdbus_stock *s, uint32_t frame)
+{
+	if (--s->holds->refs[frame] != 0)
+		return;
+	mdbus_frames_put(&s->pool, frame);
+	s->held--;
 }
 
 /* After each batch, before the queue is lent frames.  rx: packets that wait. */

@@ -95,11 +95,24 @@ static void resolve_line(struct mdbus_line_desc *l)
 	l->ifindex = l->interface[0] ? if_nametoindex(l->interface) : 0;
 }
 
+/* What is handed to a line must fit its frames. */
+static void resolve_handed(const struct making *m, struct mdbus_line_desc *l)
+{
+	for (uint32_t i = 0; i < m->config->nline; i++) {
+		if (l->from_mask >> i & 1u && m->line[i].frame_size > l->frame_size)
+			l->frame_size = m->line[i].frame_size;
+	}
+}
+
 static void resolve(struct making *m)
 {
 	memcpy(m->line, m->config->line, sizeof(m->line));
 	for (uint32_t i = 0; i < m->config->nline; i++)
 		resolve_line(&m->line[i]);
+	for (uint32_t i = 0; i < m->config->nline; i++) {
+		if (m->line[i].from_mask != 0)
+			resolve_handed(m, &m->line[i]);
+	}
 }
 
 static bool use_huge(const struct mdbus_daemon *d, uint32_t page)

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "config_channel.h"
+#include "config_handed.h"
 #include "config_read.h"
 #include "config_recover.h"
 
@@ -39,7 +40,7 @@ struct groups {
 };
 
 static const char *const page_choices[] = { "auto", "never", "2M", "1G", NULL };
-static const char *const backends[] = { "af_xdp", "kernel", "pcap", "dpdk", "recover", NULL };
+static const char *const backends[] = { "af_xdp", "kernel", "pcap", "dpdk", "recover", "handed", NULL };
 static const char *const xdp_modes[] = { "auto", "native", "skb", NULL };
 static const char *const xdp_copies[] = { "auto", "copy", "zerocopy", NULL };
 
@@ -70,6 +71,7 @@ static const struct config_key line_keys[] = {
 	{ "file", CONFIG_TEXT, AT(struct mdbus_line_desc, file), 0, 0, 0, NULL },
 	{ "speed", CONFIG_FACTOR, AT(struct mdbus_line_desc, pcap_speed_x1000), 0, 1000, 1000, NULL },
 	{ "part_of", CONFIG_NAME, AT(struct line_text, part_of), 0, 0, 0, NULL },
+	{ "from", CONFIG_OTHER, 0, 0, 0, 0, 0, NULL },
 	{ "queue", CONFIG_NUMBER, AT(struct mdbus_line_desc, queue), 0, 4095, 0, NULL },
 	{ "cpu", CONFIG_NUMBER, AT(struct mdbus_line_desc, cpu), -1, 4095, 0, NULL },
 	{ "numa", CONFIG_NUMBER, AT(struct mdbus_line_desc, numa), -1, 1023, 0, NULL },
@@ -270,6 +272,7 @@ static void read_lines(struct config_reader *r, const config_setting_t *s, struc
 			check_line(r, ls, l);
 		l->frames += l->reserve_frames; /* in one arena */
 		mdbus_config_recover_line(r, ls, l);
+		mdbus_config_handed_line(r, ls, l);
 	}
 	for (uint32_t i = 0; i < b->nline; i++) {
 		const config_setting_t *ls = config_setting_get_elem(list, i);
@@ -278,6 +281,14 @@ static void read_lines(struct config_reader *r, const config_setting_t *s, struc
 		if (config_setting_is_group(ls))
 			join_group(r, ls, b, i, text);
 	}
+	for (uint32_t i = 0; i < b->nline; i++) {
+		const config_setting_t *ls = config_setting_get_elem(list, i);
+
+		mdbus_config_where(r, bus_where, "line", i, ls);
+		if (config_setting_is_group(ls))
+			mdbus_config_handed_from(r, ls, b, i);
+	}
+	mdbus_config_handed_rings(b);
 	memcpy(r->where, bus_where, sizeof(bus_where));
 }
 

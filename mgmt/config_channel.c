@@ -4,7 +4,8 @@
  *
  * A flow says where a channel arrives on one line.  Lines never identify themselves in the payload, so (address, port) and,
  * where several channels share those, the layout's key bytes must name exactly one channel of each line.  A line that is
- * another queue of a line (part_of) has that line's flows where it has none of its own.
+ * another queue of a line (part_of) has that line's flows where it has none of its own; one that is handed packets has those of the
+ * lines it is handed them by.
  */
 #include "config_channel.h"
 #include <arpa/inet.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "../bus/fixed.h"
+#include "config_handed.h"
 #include "config_recover.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -266,12 +268,13 @@ static void inherit_flows(struct config_reader *r, const config_setting_t *at, s
 	for (uint32_t l = 0; l < b->nline; l++) {
 		uint32_t first = b->line[l].group;
 
-		if (c->line_mask >> l & 1u || !(c->line_mask >> first & 1u))
+		if (b->line[l].from_mask != 0 || c->line_mask >> l & 1u || !(c->line_mask >> first & 1u))
 			continue;
 		c->flow[l] = c->flow[first];
 		c->line_mask |= 1u << l;
 		check_owner(r, at, b, channel, l);
 	}
+	mdbus_config_handed_flows(b, c);
 }
 
 static void read_flows(struct config_reader *r, const config_setting_t *s, struct mdbus_config_bus *b, uint32_t channel,
@@ -296,6 +299,11 @@ static void read_flows(struct config_reader *r, const config_setting_t *s, struc
 			mdbus_config_mistake(r, f, "flows: there is no line %s%s", name,
 			                     mdbus_config_suggest(name, b->line[0].name, b->nline, sizeof(b->line[0]), false,
 			                                          hint, sizeof(hint)));
+			continue;
+		}
+		if (mdbus_config_is_handed(&b->line[l])) {
+			mdbus_config_mistake(r, f, "flow %s: this line is handed what the lines it is `from` receive: leave it out",
+			                     name);
 			continue;
 		}
 		if (!(b->line[l].recovery ? mdbus_config_recover_flow(r, f, c, layout, channel, &c->flow[l]) :

@@ -45,6 +45,25 @@ struct mdbus_channel_desc bed_channel_default(const char *layout, uint32_t nline
 
 void bed_open(struct bed *b, const struct mdbus_channel_desc *channel, uint32_t nline, uint32_t nframes)
 {
+	bed_open_handed(b, channel, nline, nframes, 0);
+}
+
+/* Lines 1 and on are handed packets by line 0. */
+static void describe_handed(struct mdbus_bus_hdr *dir, uint32_t k, uint32_t hand_size)
+{
+	if (k == 0) {
+		dir->line[0].to_mask = ((1u << dir->nline) - 1u) & ~1u;
+		dir->line[0].hand_size = hand_size;
+		return;
+	}
+	dir->line[k].group = 0;
+	dir->line[k].from_mask = 1;
+	snprintf(dir->line[k].backend, sizeof(dir->line[k].backend), "handed");
+}
+
+void bed_open_handed(struct bed *b, const struct mdbus_channel_desc *channel, uint32_t nline, uint32_t nframes,
+                     uint32_t hand_size)
+{
 	memset(b, 0, sizeof(*b));
 	b->nline = nline;
 	b->bus.dir_region = region(mdbus_shape_bus_size(1));
@@ -66,6 +85,9 @@ void bed_open(struct bed *b, const struct mdbus_channel_desc *channel, uint32_t 
 		d->frames = nframes;
 		d->frame_size = 2048;
 		d->group = k;
+		d->cpu = -1;
+		if (hand_size != 0)
+			describe_handed(b->bus.dir, k, hand_size);
 		b->bus.dir->line_state[k] = MDBUS_LINE_UP;
 		b->bus.arena[k] = region(mdbus_shape_arena_size(d, 1));
 		mdbus_shape_arena_init(b->bus.arena[k].base, d, k, 1);

@@ -36,6 +36,12 @@
 	X(frames_swept, "of the slots turned EXPIRED, those because frames were low")              \
 	X(frames_expired, "slots turned EXPIRED to take a frame back before it was lapped")        \
 	X(frames_recovered, "frames found in use by the ring at the last start")                   \
+	X(handed, "packets handed over to other processes of the line (backend \"handed\")")        \
+	X(handed_back, "of those, taken back and looked at here: the other had ended, or was too slow") \
+	X(handed_full, "of another process's share, looked at here since it had not room or was too slow") \
+	X(handed_down, "of another process's share, looked at here since it was not there")        \
+	X(handed_bad, "entries and positions of a hand-over that were refused: out of bounds")     \
+	X(frames_handed, "now: of the frames held, those handed over and not done with")           \
 	X(polls, "times the backend was asked for packets")                                        \
 	X(idle_polls, "of those, how many brought none")                                           \
 	X(requests, "recovery: requests sent for missing numbers, repeated ones included")         \
