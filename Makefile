@@ -58,9 +58,11 @@ endif
 
 DIRS        := bus ingest subscribers mgmt
 xdp_only    := $(if $(HAVE_XDP),,ingest/backend_xdp.c ingest/backend_xdp_prog.c ingest/backend_xdp_early.c ingest/feed_xdp.c)
-mains       := $(foreach d,$(DIRS),$(wildcard $(d)/*_main.c))
-dpdk_src    := $(wildcard ingest/backend_dpdk*.c)
-sources      = $(filter-out $(mains) $(xdp_only) $(dpdk_src) %.bpf.c,$(wildcard $(1)/*.c))
+vbridge_src := $(wildcard ingest/vbridge*.c)
+dpdk_only   := $(if $(HAVE_DPDK),,$(vbridge_src))
+mains       := $(filter-out $(dpdk_only),$(foreach d,$(DIRS),$(wildcard $(d)/*_main.c)))
+dpdk_src    := $(wildcard ingest/backend_dpdk*.c) $(wildcard ingest/feed_dpdk.c)
+sources      = $(filter-out $(mains) $(xdp_only) $(dpdk_only) $(dpdk_src) %.bpf.c,$(wildcard $(1)/*.c))
 objects      = $(patsubst %.c,$(B)/%.o,$(1))
 libs        := $(foreach d,$(DIRS),$(B)/lib/lib$(if $(filter bus,$(d)),mdbus,mdbus-$(d)).a)
 
@@ -70,7 +72,9 @@ programs    := $(foreach m,$(mains),$(B)/bin/$(call progname,$(m)))
 
 # The dpdk backend is loaded by lines that ask for it: with all that it needs, as position independent code.
 DPDK_CPPFLAGS := -DALLOW_EXPERIMENTAL_API $(patsubst -I%,-isystem%,$(shell $(PKG_CONFIG) --cflags libdpdk 2>/dev/null))
-dpdk_objects := $(patsubst %.c,$(B)/pic/%.o,$(dpdk_src) ingest/join.c bus/dpdk_files.c)
+dpdk_objects := $(patsubst %.c,$(B)/pic/%.o,$(dpdk_src) ingest/join.c ingest/feed_frame.c bus/dpdk_files.c)
+# Of DPDK the virtual bridge needs headers only: the hash.
+$(B)/ingest/vbridge_flow.o $(B)/hooks/ingest/vbridge_flow.o: CPPFLAGS += $(DPDK_CPPFLAGS)
 modules     := $(if $(HAVE_DPDK),$(if $(dpdk_src),$(B)/lib/mdbus/dpdk.so))
 
 unit_src    := $(wildcard tests/unit_*.c tests/race_*.c tests/prog_*.c)

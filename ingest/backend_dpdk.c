@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "../bus/user_veth.h"
 
 #define NAP_MIN_US 20u
 #define NAP_MAX_US 250u /* a receive ring must hold what comes in that time */
@@ -103,9 +104,10 @@ static bool take_packet(struct mdbus_dpdk *x, struct rte_mbuf *m, struct mdbus_r
 static int dpdk_poll(void *self, struct mdbus_rx *rx, uint32_t max)
 {
 	struct mdbus_dpdk *x = self;
-	uint16_t n = rte_eth_rx_burst(x->port, DPDK_QUEUE, x->burst, (uint16_t)(max < DPDK_BURST_MAX ? max : DPDK_BURST_MAX));
+	uint16_t n = (uint16_t)(max < DPDK_BURST_MAX ? max : DPDK_BURST_MAX);
 	int got = 0;
 
+	n = x->started ? rte_eth_rx_burst(x->port, DPDK_QUEUE, x->burst, n) : 0;
 	if (n == 0)
 		return 0;
 	x->nap_us = NAP_MIN_US;
@@ -134,6 +136,7 @@ static void dpdk_stats(void *self)
 	struct mdbus_dpdk *x = self;
 
 	mdbus_dpdk_stats(x);
+	mdbus_dpdk_veth_look(x);
 	mdbus_dpdk_port_link(x);
 }
 
@@ -164,14 +167,14 @@ static bool check_config(struct mdbus_backend_env *env)
 
 	if (line->interface[0] == '\0')
 		snprintf(env->error, sizeof(env->error), "line %s: backend dpdk needs an interface: a PCI address such as "
-		         "0000:01:00.0, or a virtual device such as net_af_packet0,iface=eth1", line->name);
+		         "0000:01:00.0, or a virtual device such as net_af_packet0,iface=eth1 or user-veth:a", line->name);
 	else if (strncmp(line->interface, "net_af_xdp", 10) == 0)
 		snprintf(env->error, sizeof(env->error), "%s: net_af_xdp must have the packets in memory of its own: set "
 		         "backend = \"af_xdp\"", line->interface);
 	else if (strncmp(line->interface, "net_tap", 7) == 0 && strstr(line->interface, "remote="))
 		snprintf(env->error, sizeof(env->error), "%s: a killed net_tap leaves its rules and promiscuity on the remote interface: "
 		         "set interface = \"net_af_packet0,iface=...\"", line->interface);
-	else if (line->queue != DPDK_QUEUE)
+	else if (line->queue != DPDK_QUEUE && !mdbus_is_user_veth(line->interface))
 		snprintf(env->error, sizeof(env->error), "queue = %u: a DPDK port belongs to one process whole, its queue is 0",
 		         line->queue);
 	else if (env->nflow == 0)
@@ -195,6 +198,7 @@ static struct mdbus_dpdk *set_up(struct mdbus_backend_env *env)
 	x->frame_shift = (uint32_t)__builtin_ctz(env->arena->frame_size);
 	x->nap_us = NAP_MIN_US;
 	x->port = RTE_MAX_ETHPORTS;
+	x->veth = mdbus_is_user_veth(env->line->interface);
 	x->lent = calloc(x->nframes / 64 + 1, sizeof(*x->lent));
 	x->mbuf = calloc(x->nframes, sizeof(struct rte_mbuf *));
 	if (x->lent && x->mbuf)

@@ -5,6 +5,7 @@
  *   backend_dpdk_eal.c   DPDK's environment: one a process, with one core and one device
  *   backend_dpdk_probe.c the device
  *   backend_dpdk_port.c  its port: queue, link, time stamps
+ *   backend_dpdk_veth.c  a port of the virtual bridge: its cable
  *   backend_dpdk_pool.c  the arena's frames as DPDK's packet buffers
  *   backend_dpdk_feed.c  what the port lets in: groups, flow rules
  *   backend_dpdk_stats.c its counters
@@ -43,6 +44,7 @@ struct dpdk_xstats {
 struct mdbus_dpdk {
 	/* hot */
 	uint16_t port;
+	bool started;          /* may be polled */
 	bool wire_time;
 	uintptr_t wire_off;    /* of the time stamp in a buffer's head */
 	uint64_t wire_flag;
@@ -59,7 +61,9 @@ struct mdbus_dpdk {
 	struct mdbus_arena_hdr *arena;
 	const struct mdbus_line_desc *line;
 	struct rte_eth_dev_info info;
-	bool huge, started, mapped, registered;
+	bool huge, mapped, registered;
+	bool veth;             /* a virtual NIC; its link comes and goes with the bridge */
+	uint32_t unplugged;    /* looks at its link in a row that found it down */
 	void *region;          /* what of the arena is registered with DPDK */
 	size_t region_len;
 	uint32_t region_page;
@@ -74,6 +78,8 @@ struct mdbus_dpdk {
 
 /* ---- backend_dpdk_eal.c ---- */
 int mdbus_dpdk_eal_start(struct mdbus_dpdk *x, struct mdbus_backend_env *env);
+/* The same for the feeder: ordinary pages, virtual devices only.  Once a process. */
+int mdbus_dpdk_eal_start_feeder(char *err, size_t errlen);
 /* From here on DPDK's warnings go to the standard error output. */
 void mdbus_dpdk_eal_speak(void);
 /* What DPDK said last when something failed, as ": text", or "". */
@@ -95,6 +101,20 @@ void mdbus_dpdk_port_close(struct mdbus_dpdk *x);
 void mdbus_dpdk_port_report(struct mdbus_dpdk *x);
 /* Say what will be slow. */
 void mdbus_dpdk_port_warn(const struct mdbus_dpdk *x);
+
+/* ---- backend_dpdk_veth.c ---- */
+/* Which queue of which port, and how many frames may wait there (0: many). */
+struct dpdk_veth {
+	const char *interface, *run_dir;
+	uint32_t queue, ring;
+};
+/* What DPDK calls a virtual NIC, the number-th of this process.  -ENAMETOOLONG: the port's path is too long, or has a comma. */
+int mdbus_dpdk_veth_device(const struct dpdk_veth *v, uint32_t number, char *text, size_t size);
+bool mdbus_dpdk_veth_is_up(uint16_t port);
+/* Start the port and have the bridge take it; a queue whose last holder has just died may be taken for a moment. */
+int mdbus_dpdk_veth_start(uint16_t port, const char *interface, char *err, size_t errlen);
+/* About once a second, between polls: plug in again what a bridge that was restarted has let go. */
+void mdbus_dpdk_veth_look(struct mdbus_dpdk *x);
 
 /* ---- backend_dpdk_pool.c ---- */
 /* Make buffers of the frames. All of them are the line's afterwards; none is lent to DPDK yet. */

@@ -31,6 +31,7 @@
 
 static char said[256];
 static bool speaks;
+static const char *program = "mdbus-ingest";
 
 static ssize_t hear(void *cookie, const char *text, size_t len)
 {
@@ -42,7 +43,7 @@ static ssize_t hear(void *cookie, const char *text, size_t len)
 		n--;
 	if (n > 0 && level > 0 && level <= (int)RTE_LOG_WARNING) {
 		if (speaks)
-			fprintf(stderr, "mdbus-ingest: DPDK: %.*s\n", (int)n, text);
+			fprintf(stderr, "%s: DPDK: %.*s\n", program, (int)n, text);
 		else if (level <= (int)RTE_LOG_ERR && said[0] == '\0')
 			snprintf(said, sizeof(said), ": DPDK says \"%.*s\"", (int)n, text);
 	}
@@ -102,15 +103,15 @@ static void list_cores(const cpu_set_t *set, char *text, size_t size)
  * One logical core, on the line's core, or wherever this process may run.  The line is pinned already; the threads that
  * the EAL makes for itself take what it may use when it starts, and shall be elsewhere.
  */
-static void choose_cores(const struct mdbus_line_desc *line, char *text, size_t size)
+static void choose_cores(int cpu, char *text, size_t size)
 {
 	cpu_set_t set;
 	char cores[1024];
 
-	if (line->cpu >= 0) {
+	if (cpu >= 0) {
 		memset(&set, 0xff, sizeof(set));
 		(void)sched_setaffinity(0, sizeof(set), &set);
-		snprintf(text, size, "--lcores=0@%d", line->cpu);
+		snprintf(text, size, "--lcores=0@%d", cpu);
 		return;
 	}
 	CPU_ZERO(&set);
@@ -175,11 +176,11 @@ static void choose_arguments(struct mdbus_dpdk *x, struct arguments *a, const ch
 	uint32_t mib = (uint32_t)(mdbus_dpdk_own_bytes(x->nframes) >> 20);
 
 	x->huge = can_have_huge(x->arena, mib);
-	choose_cores(x->line, a->cores, sizeof(a->cores));
+	choose_cores(x->line->cpu, a->cores, sizeof(a->cores));
 	snprintf(a->prefix, sizeof(a->prefix), "--file-prefix=%s", prefix);
 	snprintf(a->mib, sizeof(a->mib), "-m%u", mib);
 	snprintf(a->device, sizeof(a->device), "-a%s", x->line->interface);
-	add(a, "mdbus-ingest");
+	add(a, program);
 	add(a, a->cores);
 	add(a, a->prefix);
 	if (!mdbus_dpdk_is_pci(x->line->interface) || has_iommu())
@@ -196,25 +197,57 @@ static void choose_arguments(struct mdbus_dpdk *x, struct arguments *a, const ch
 	}
 }
 
+static int start(struct arguments *a, const char *run_dir, const char *prefix, char *err, size_t errlen)
+{
+	int rc = listen_to_dpdk();
+
+	if (rc == 0)
+		rc = setenv("RUNTIME_DIRECTORY", run_dir, 1) < 0 ? -errno : 0;
+#ifndef MDBUS_MUTANT_dpdk_files_left
+	(void)mdbus_dpdk_files_remove(run_dir, prefix); /* of a process that was killed in here */
+#endif
+	if (rc == 0 && rte_eal_init(a->n, a->arg) < 0) {
+		rc = -rte_errno;
+		snprintf(err, errlen, "DPDK does not start: %s%s", strerror(-rc), said);
+	}
+#ifndef MDBUS_MUTANT_dpdk_files_left
+	(void)mdbus_dpdk_files_remove(run_dir, prefix);
+#endif
+	return rc;
+}
+
 int mdbus_dpdk_eal_start(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
 {
 	struct arguments a = { .n = 0 };
 	char prefix[MDBUS_DPDK_PREFIX_MAX];
-	int rc = listen_to_dpdk();
 
 	mdbus_dpdk_prefix(prefix, sizeof(prefix), env->arena->segment.bus, env->line->name);
 	choose_arguments(x, &a, prefix);
-	if (rc == 0)
-		rc = setenv("RUNTIME_DIRECTORY", env->run_dir, 1) < 0 ? -errno : 0;
-#ifndef MDBUS_MUTANT_dpdk_files_left
-	(void)mdbus_dpdk_files_remove(env->run_dir, prefix); /* of a process that was killed in here */
-#endif
-	if (rc == 0 && rte_eal_init(a.n, a.arg) < 0) {
-		rc = -rte_errno;
-		snprintf(env->error, sizeof(env->error), "DPDK does not start: %s%s", strerror(-rc), said);
+	return start(&a, env->run_dir, prefix, env->error, sizeof(env->error));
+}
+
+/* Its place among files is one that nobody else knows, and is gone again before this returns. */
+int mdbus_dpdk_eal_start_feeder(char *err, size_t errlen)
+{
+	static const char *const fixed[] = { "--iova-mode=va", "--no-telemetry", "--no-pci", "--no-huge", "--no-shconf", "-m64" };
+	struct arguments a = { .n = 0 };
+	char place[] = "/tmp/mdbus-feed.XXXXXX";
+	int rc;
+
+	program = "mdbus-feed";
+	if (mkdtemp(place) == NULL) {
+		rc = -errno;
+		snprintf(err, errlen, "%s: %s", place, strerror(-rc));
+		return rc;
 	}
-#ifndef MDBUS_MUTANT_dpdk_files_left
-	(void)mdbus_dpdk_files_remove(env->run_dir, prefix);
-#endif
+	choose_cores(-1, a.cores, sizeof(a.cores));
+	snprintf(a.prefix, sizeof(a.prefix), "--file-prefix=feed");
+	add(&a, program);
+	add(&a, a.cores);
+	add(&a, a.prefix);
+	for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
+		add(&a, fixed[i]);
+	rc = start(&a, place, "feed", err, errlen);
+	(void)rmdir(place);
 	return rc;
 }

@@ -18,6 +18,7 @@
 
 #define TX_RING      64u
 #define CLOCK_LOOK_US 20000u
+#define ETHER_HEAD   (RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN)
 #define ETHER_ROOM   (14u + 2u * 4u)
 
 /* ---- configuration ----------------------------------------------------------------------------------------- */
@@ -50,8 +51,10 @@ static int check_kernel_interface(struct mdbus_dpdk *x, struct mdbus_backend_env
 static uint32_t choose_mtu(const struct mdbus_dpdk *x)
 {
 	uint32_t room = (1u << x->frame_shift) - RTE_PKTMBUF_HEADROOM - ETHER_ROOM;
-	uint32_t mtu = x->frame_shift > 11 ? room : RTE_ETHER_MTU;
+	uint32_t mtu = x->frame_shift > 11 ? room : RTE_ETHER_MTU, most = x->info.max_rx_pktlen - ETHER_HEAD;
 
+	if (x->info.max_rx_pktlen > RTE_ETHER_MIN_MTU + ETHER_HEAD && most < mtu)
+		mtu = most; /* not every driver's max_mtu says so too */
 	return x->info.max_mtu >= RTE_ETHER_MIN_MTU && x->info.max_mtu < mtu ? x->info.max_mtu : mtu;
 }
 
@@ -127,12 +130,13 @@ static struct rte_eth_link link_now(const struct mdbus_dpdk *x)
 
 int mdbus_dpdk_port_start(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
 {
-	int rc = rte_eth_dev_start(x->port);
+	int rc = x->veth ? mdbus_dpdk_veth_start(x->port, env->line->interface, env->error, sizeof(env->error)) :
+	                   rte_eth_dev_start(x->port);
 
-	if (rc)
+	if (rc && !x->veth)
 		snprintf(env->error, sizeof(env->error), "%s: the port does not start: %s%s", env->line->interface, strerror(-rc),
 		         mdbus_dpdk_eal_said());
-	else
+	else if (rc == 0)
 		measure_clock(x);
 	x->started = rc == 0;
 	x->link = RTE_ETH_LINK_UP; /* only if it is not is there something to say */

@@ -21,6 +21,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "../bus/user_veth.h"
 #include "backend_dpdk.h"
 
 #define RETRY_NS     UINT64_C(3000000000)
@@ -44,15 +45,19 @@ static bool is_af_packet(const char *device)
  * What net_af_packet takes by default does not fit a frame of 2048, and is few.  It believes that its frames lie one behind
  * the other across blocks, so a block has to be a whole number of them, and of pages.
  */
-static void complete_device(const struct mdbus_dpdk *x, char *text, size_t size)
+static int complete_device(const struct mdbus_dpdk *x, const char *run_dir, char *text, size_t size)
 {
 	uint32_t frame = (1u << x->frame_shift) - RTE_PKTMBUF_HEADROOM, n = x->line->rx_ring;
 
+	if (x->veth)
+		return mdbus_dpdk_veth_device(&(struct dpdk_veth){ .interface = x->line->interface, .run_dir = run_dir,
+		                              .queue = x->line->queue, .ring = x->line->rx_ring }, 0, text, size);
 	snprintf(text, size, "%s", x->line->interface);
 	if (!is_af_packet(text) || strstr(text, "framesz=") || strstr(text, "blocksz=") || strstr(text, "framecnt="))
-		return;
+		return 0;
 	n = n == 0 ? 4096u : n < PACKET_BLOCK ? PACKET_BLOCK : n;
 	snprintf(text + strlen(text), size - strlen(text), ",framesz=%u,blocksz=%u,framecnt=%u", frame, frame * PACKET_BLOCK, n);
+	return 0;
 }
 
 static int probe_in_child(void *arg)
@@ -91,7 +96,10 @@ static int explain(struct mdbus_backend_env *env, int rc)
 {
 	const char *device = env->line->interface;
 
-	if (mdbus_dpdk_is_pci(device))
+	if (mdbus_is_user_veth(device))
+		snprintf(env->error, sizeof(env->error), "%s: there is no virtual bridge%s: start mdbus-vbridge, in the same run "
+		         "directory, or name the port's whole path", device, mdbus_dpdk_eal_said());
+	else if (mdbus_dpdk_is_pci(device))
 		snprintf(env->error, sizeof(env->error), "DPDK finds no port on PCI device %s%s: is it there (lspci), is it bound "
 		         "to vfio-pci (dpdk-devbind.py -b vfio-pci %s), is its driver installed?", device, mdbus_dpdk_eal_said(),
 		         device);
@@ -104,10 +112,14 @@ static int explain(struct mdbus_backend_env *env, int rc)
 int mdbus_dpdk_probe(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
 {
 	uint64_t deadline_ns = mdbus_clock_ns() + RETRY_NS;
-	char device[sizeof(env->line->interface) + 64];
-	int rc, other = 0;
+	char device[sizeof(env->line->interface) + 128];
+	int rc = complete_device(x, env->run_dir, device, sizeof(device)), other = 0;
 
-	complete_device(x, device, sizeof(device));
+	if (rc) {
+		snprintf(env->error, sizeof(env->error), "%s: the port's path must be of at most %u characters, none of them a comma",
+		         env->line->interface, MDBUS_USER_VETH_PATH_MAX - 1u);
+		return rc;
+	}
 	while (!find_port(x)) { /* the EAL has tried a PCI device already */
 		rc = other ? probe_as_another(device) : rte_dev_probe(device);
 		if (rc == 0 && find_port(x))

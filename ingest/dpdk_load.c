@@ -25,30 +25,39 @@ static bool module_path(char *path, size_t len)
 	return true;
 }
 
-const struct mdbus_backend_ops *mdbus_dpdk_load(char *err, size_t errlen)
+/* Its symbol `name`; who: what asks, for messages. */
+static void *load(const char *who, const char *name, char *err, size_t errlen)
 {
-	const struct mdbus_backend_ops *ops;
 	const uint64_t *layout;
+	void *symbol;
 	char path[PATH_MAX];
 	void *module;
 
 	if (!module_path(path, sizeof(path)) || access(path, R_OK) != 0) {
-		snprintf(err, errlen, "backend = \"dpdk\": built without libdpdk; install libdpdk-dev (scripts/deps) and "
-		         "rebuild, or choose another backend");
+		snprintf(err, errlen, "%s: built without libdpdk; install libdpdk-dev (scripts/deps) and rebuild, or choose another", who);
 		return NULL;
 	}
 	module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	if (module == NULL) {
-		snprintf(err, errlen, "backend = \"dpdk\": %s: install the DPDK libraries that it was built with, or rebuild",
-		         dlerror());
+		snprintf(err, errlen, "%s: %s: install the DPDK libraries that it was built with, or rebuild", who, dlerror());
 		return NULL;
 	}
-	ops = dlsym(module, "mdbus_backend_dpdk");
+	symbol = dlsym(module, name);
 	layout = dlsym(module, "mdbus_backend_dpdk_layout");
-	if (ops == NULL || layout == NULL || *layout != MDBUS_ABI_LAYOUT) {
+	if (symbol == NULL || layout == NULL || *layout != MDBUS_ABI_LAYOUT) {
 		snprintf(err, errlen, "%s: is of another build of mdbus than this program: install both together", path);
 		dlclose(module);
 		return NULL;
 	}
-	return ops;
+	return symbol;
+}
+
+const struct mdbus_backend_ops *mdbus_dpdk_load(char *err, size_t errlen)
+{
+	return load("backend = \"dpdk\"", "mdbus_backend_dpdk", err, errlen);
+}
+
+const struct mdbus_feed_tx_ops *mdbus_dpdk_load_feed(char *err, size_t errlen)
+{
+	return load("--transport dpdk", "mdbus_feed_tx_dpdk", err, errlen);
 }

@@ -10,8 +10,11 @@
 
 #include <stddef.h>
 #include "backend.h"
+#include "feed_tx.h"
 
 /* Load it, once a process, and for good.  NULL with a reason in err if it was not built or does not fit this program. */
 const struct mdbus_backend_ops *mdbus_dpdk_load(char *err, size_t errlen);
+/* The same for the feeder's way of sending with DPDK. */
+const struct mdbus_feed_tx_ops *mdbus_dpdk_load_feed(char *err, size_t errlen);
 
 #endif

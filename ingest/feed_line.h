@@ -22,7 +22,7 @@
 /* One --line, as given. */
 struct mdbus_feed_line_spec {
 	char name[32];
-	char dev[16];  /* "": by route */
+	char dev[128]; /* "": by route */
 	uint32_t from;
 	uint8_t mac[6];
 	uint32_t queue;

@@ -5,6 +5,7 @@
  * Sends one feed, captured or made up, onto several lines at once, each with its own faults, and keeps exact account of
  * what went out where.  SIGINT or SIGTERM ends the run in order, with the account complete; a second one ends it now.
  */
+#include "dpdk_load.h"
 #include "feed_report.h"
 #include "feed_run.h"
 #include "feed_spec.h"
@@ -119,7 +120,7 @@ static int parse(struct args *a, int argc, const char **argv)
 		  "N" },
 		{ "linger-ms", 0, POPT_ARG_INT, &a->linger_ms, 0, "go on with heartbeats at the end (100)", "N" },
 		{ "end", 0, POPT_ARG_STRING, &a->end, 0, "last packet (heartbeat)", "heartbeat|eos" },
-		{ "transport", 0, POPT_ARG_STRING, &a->transport, 0, "how to send (socket)", "socket|af_xdp" },
+		{ "transport", 0, POPT_ARG_STRING, &a->transport, 0, "how to send (socket)", "socket|af_xdp|dpdk" },
 		{ "cpu", 0, POPT_ARG_INT, &a->cpu, 0, "run on this CPU", "N" },
 		{ "log", 0, POPT_ARG_STRING, &a->log, 0, "write what was sent on which line, see mdbus/feedlog.h", "FILE" },
 		{ "print-log", 0, POPT_ARG_STRING, &a->print_log, 0, "print such a log as text, and nothing else", "FILE" },
@@ -178,8 +179,8 @@ static int check(const struct args *a)
 		return refuse("--restart %s: session or seq", a->restart);
 	if (a->end && !is(a->end, "heartbeat") && !is(a->end, "eos"))
 		return refuse("--end %s: heartbeat or eos", a->end);
-	if (a->transport && !is(a->transport, "socket") && !is(a->transport, "af_xdp"))
-		return refuse("--transport %s: socket or af_xdp", a->transport);
+	if (a->transport && !is(a->transport, "socket") && !is(a->transport, "af_xdp") && !is(a->transport, "dpdk"))
+		return refuse("--transport %s: socket, af_xdp or dpdk", a->transport);
 #ifndef MDBUS_HAVE_XDP
 	if (is(a->transport, "af_xdp"))
 		return refuse("built without AF_XDP; run scripts/deps and make again, or use --transport socket");
@@ -263,17 +264,30 @@ static int set_up_process(const struct args *a)
 	return sched_setaffinity(0, sizeof(set), &set) == 0 ? 0 : refuse("--cpu %d: %s", a->cpu, strerror(errno));
 }
 
+/* NULL: said why not. */
+static const struct mdbus_feed_tx_ops *transport(const struct args *a)
+{
+	const struct mdbus_feed_tx_ops *ops = &mdbus_feed_tx_socket;
+	char err[512];
+
+#ifdef MDBUS_HAVE_XDP
+	if (is(a->transport, "af_xdp"))
+		ops = &mdbus_feed_tx_xdp;
+#endif
+	if (is(a->transport, "dpdk"))
+		ops = mdbus_dpdk_load_feed(err, sizeof(err));
+	if (!ops)
+		refuse("%s", err);
+	return ops;
+}
+
 static int feed(const struct args *a, struct mdbus_feed_source *source, uint64_t malformed)
 {
 	const struct mdbus_feed_run_config config = {
 		.source = source,
 		.spec = a->spec,
 		.nline = a->nline,
-#ifdef MDBUS_HAVE_XDP
-		.ops = is(a->transport, "af_xdp") ? &mdbus_feed_tx_xdp : &mdbus_feed_tx_socket,
-#else
-		.ops = &mdbus_feed_tx_socket,
-#endif
+		.ops = transport(a),
 		.pace = { .pacing = pacing(a), .rate = a->rate, .burst = a->burst, .speed = a->timing },
 		.seed = (uint64_t)a->seed,
 		.log_path = a->log,
@@ -285,8 +299,11 @@ static int feed(const struct args *a, struct mdbus_feed_source *source, uint64_t
 	};
 	struct mdbus_feed_result result;
 	char err[1024];
-	int rc = mdbus_feed_run(&config, &result, err, sizeof(err));
+	int rc;
 
+	if (!config.ops)
+		return 1;
+	rc = mdbus_feed_run(&config, &result, err, sizeof(err));
 	if (rc) {
 		refuse("%s", err);
 		return 1;

@@ -12,6 +12,7 @@
 #include "feed_route.h"
 #include <errno.h>
 #include <mdbus/atomics.h>
+#include <mdbus/lease.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -67,6 +68,7 @@ static int open_tx(struct run *r, uint32_t i)
 	struct mdbus_feed_tx_config tx = {
 		.line = spec->name,
 		.dev = *spec->dev ? spec->dev : NULL,
+		.run_dir = mdbus_run_dir(),
 		.from = spec->from,
 		.queue = spec->queue,
 		.ndest = r->route[i].ndest,

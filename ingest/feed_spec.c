@@ -5,10 +5,12 @@
 #include "feed_spec.h"
 #include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "../bus/user_veth.h"
 
 struct reason {
 	char *err;
@@ -110,6 +112,12 @@ static int copy_word(char *out, size_t cap, const char *text)
 	return 0;
 }
 
+/* The kernel's names are shorter. */
+static bool is_dpdk(const char *dev)
+{
+	return mdbus_is_user_veth(dev) || strncmp(dev, "net_", 4) == 0;
+}
+
 static int add_pick(struct mdbus_feed_line_spec *out, const char *old, const char *new)
 {
 	uint32_t i = out->npick;
@@ -135,8 +143,8 @@ static int set(struct mdbus_feed_line_spec *out, const char *key, const char *va
 		return *key == 't' ? read_dest(value, &out->to) : add_pick(out, value, NULL);
 	}
 	if (strcmp(key, "dev") == 0) {
-		*expect = "the name of an interface";
-		return copy_word(out->dev, sizeof(out->dev), value);
+		*expect = "the name of an interface, or of a DPDK device";
+		return copy_word(out->dev, is_dpdk(value) ? sizeof(out->dev) : IFNAMSIZ, value);
 	}
 	if (strcmp(key, "from") == 0) {
 		*expect = "an IPv4 address";

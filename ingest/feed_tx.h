@@ -26,10 +26,11 @@ struct mdbus_feed_tx_packet {
 
 struct mdbus_feed_tx_config {
 	const char *line;  /* its name, for messages */
-	const char *dev;   /* interface, NULL: by route (sockets only) */
+	const char *dev;   /* interface, or DPDK's device; NULL: by route (sockets only) */
+	const char *run_dir; /* where a virtual NIC's bridge is, unless dev says */
 	uint32_t from;     /* source address, network byte order, 0: the interface's */
-	uint8_t mac[6];    /* destination for unicast over AF_XDP, all 0: ask the neighbour table */
-	uint32_t queue;    /* AF_XDP TX queue */
+	uint8_t mac[6];    /* destination for unicast over AF_XDP or DPDK, all 0: ask the neighbour table */
+	uint32_t queue;    /* AF_XDP TX queue, or the one of a virtual NIC */
 	uint32_t ndest;
 	const struct mdbus_feed_dest *dest;
 	uint32_t max_payload; /* bytes of the largest packet to come */
@@ -47,5 +48,6 @@ struct mdbus_feed_tx_ops {
 
 extern const struct mdbus_feed_tx_ops mdbus_feed_tx_socket;
 extern const struct mdbus_feed_tx_ops mdbus_feed_tx_xdp; /* only when built with libxdp */
+/* "dpdk" is in a shared object: see dpdk_load.h. */
 
 #endif

@@ -7,12 +7,9 @@
  * frames as TX descriptors nothing can run over.  Needs CAP_NET_RAW, and the queue must not be taken by another AF_XDP socket.
  * The kernel frees everything when the process ends, however it ends; no XDP program is loaded.
  */
-#include "feed_tx.h"
+#include "feed_frame.h"
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/if_ether.h>
-#include <linux/ip.h>
-#include <linux/udp.h>
 #include <mdbus/atomics.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -28,15 +25,9 @@
 #include <xdp/xsk.h>
 
 #define RING       2048u
-#define HEADERS    42u
 #define DRAIN_NS   200000000u
 #define KICKS      16u
 #define BUSY_TRIES 1000u /* a queue just given back is busy for some ms */
-
-struct xdp_dest {
-	uint8_t headers[HEADERS]; /* lengths, id and checksums still 0 */
-	uint32_t ip_sum, udp_sum; /* of the header and pseudo-header so far */
-};
 
 struct xdp_tx {
 	struct xsk_umem *umem;
@@ -49,46 +40,8 @@ struct xdp_tx {
 	uint64_t free[RING]; /* frame addresses */
 	uint32_t nfree;
 	uint16_t ip_id;
-	struct xdp_dest *dest;
+	struct mdbus_feed_frame *dest;
 };
-
-/* Sum of 16-bit words in memory order; the order of bytes does not matter to a one's-complement sum. */
-static uint32_t sum16(const uint8_t *p, uint32_t len, uint32_t sum)
-{
-	uint64_t wide = sum;
-
-	for (; len >= 4; p += 4, len -= 4) {
-		uint32_t word;
-
-		memcpy(&word, p, 4);
-		wide += word;
-	}
-	if (len >= 2) {
-		uint16_t half;
-
-		memcpy(&half, p, 2);
-		wide += half;
-		p += 2;
-		len -= 2;
-	}
-	if (len) {
-		uint8_t last[2] = { *p, 0 };
-		uint16_t half;
-
-		memcpy(&half, last, 2);
-		wide += half;
-	}
-	wide = (wide & 0xffffffff) + (wide >> 32);
-	wide = (wide & 0xffff) + (wide >> 16 & 0xffff) + (wide >> 32);
-	return (uint32_t)wide;
-}
-
-static uint16_t fold(uint32_t sum)
-{
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)~sum;
-}
 
 /* ---- addresses ---- */
 
@@ -142,43 +95,7 @@ static bool neighbour(const char *dev, uint32_t addr, uint8_t *mac)
 
 static bool destination_mac(const struct mdbus_feed_tx_config *c, uint32_t addr, uint8_t *mac)
 {
-	static const uint8_t none[6];
-	const uint8_t *ip = (const uint8_t *)&addr;
-
-	if (IN_MULTICAST(ntohl(addr))) {
-		const uint8_t group[6] = { 0x01, 0x00, 0x5e, ip[1] & 0x7f, ip[2], ip[3] };
-
-		memcpy(mac, group, 6);
-		return true;
-	}
-	if (memcmp(c->mac, none, 6) != 0) {
-		memcpy(mac, c->mac, 6);
-		return true;
-	}
-	return neighbour(c->dev, addr, mac);
-}
-
-/* Everything of the headers that does not change from packet to packet. */
-static void make_headers(struct xdp_dest *d, const uint8_t *from_mac, const uint8_t *to_mac, uint32_t from,
-                         const struct mdbus_feed_dest *to)
-{
-	struct ethhdr eth = { .h_proto = htons(ETH_P_IP) };
-	struct iphdr ip = { .version = 4, .ihl = 5, .protocol = IPPROTO_UDP, .saddr = from, .daddr = to->addr };
-	struct udphdr udp = { .source = htons(to->port), .dest = htons(to->port) };
-	uint8_t pseudo[12] = { 0 };
-
-	memcpy(eth.h_source, from_mac, 6);
-	memcpy(eth.h_dest, to_mac, 6);
-	ip.frag_off = htons(0x4000);
-	ip.ttl = IN_MULTICAST(ntohl(to->addr)) ? 1 : 64;
-	memcpy(d->headers, &eth, sizeof(eth));
-	memcpy(d->headers + 14, &ip, sizeof(ip));
-	memcpy(d->headers + 34, &udp, sizeof(udp));
-	memcpy(pseudo, &from, 4);
-	memcpy(pseudo + 4, &to->addr, 4);
-	pseudo[9] = IPPROTO_UDP;
-	d->ip_sum = sum16(d->headers + 14, 20, 0);
-	d->udp_sum = sum16(pseudo, 12, sum16(d->headers + 34, 4, 0));
+	return mdbus_feed_frame_mac(c, addr, mac) || neighbour(c->dev, addr, mac);
 }
 
 static int make_destinations(struct xdp_tx *t, const struct mdbus_feed_tx_config *c, char *err, size_t errlen)
@@ -205,7 +122,7 @@ static int make_destinations(struct xdp_tx *t, const struct mdbus_feed_tx_config
 			         inet_ntoa(to), c->dev);
 			return -EHOSTUNREACH;
 		}
-		make_headers(&t->dest[i], (const uint8_t *)req.ifr_hwaddr.sa_data, mac, from, &c->dest[i]);
+		mdbus_feed_frame_prepare(&t->dest[i], (const uint8_t *)req.ifr_hwaddr.sa_data, mac, from, &c->dest[i]);
 	}
 	return t->dest ? 0 : -ENOMEM;
 }
@@ -217,13 +134,13 @@ static int check_size(const struct mdbus_feed_tx_config *c, char *err, size_t er
 	struct ifreq req;
 	int rc = interface_request(c->dev, SIOCGIFMTU, &req);
 
-	if (!rc && c->max_payload + HEADERS - 14 > (uint32_t)req.ifr_mtu) {
+	if (!rc && c->max_payload + MDBUS_FEED_HEADERS - 14 > (uint32_t)req.ifr_mtu) {
 		snprintf(err, errlen, "line %s: packets of %u bytes do not fit %s's MTU of %d; raise it, or use "
 		         "--transport socket, which fragments", c->line, c->max_payload, c->dev, req.ifr_mtu);
 		rc = -EMSGSIZE;
 	} else if (rc) {
 		snprintf(err, errlen, "line %s: interface '%s': %s; see `ip link`", c->line, c->dev, strerror(-rc));
-	} else if (c->max_payload + HEADERS > 4096) {
+	} else if (c->max_payload + MDBUS_FEED_HEADERS > 4096) {
 		snprintf(err, errlen, "line %s: packets of %u bytes are too large for AF_XDP; use --transport socket",
 		         c->line, c->max_payload);
 		rc = -EMSGSIZE;
@@ -238,7 +155,7 @@ static int make_umem(struct xdp_tx *t, const struct mdbus_feed_tx_config *c)
 		.comp_size = RING,
 	};
 
-	t->frame_size = c->max_payload + HEADERS <= 2048 ? 2048 : 4096;
+	t->frame_size = c->max_payload + MDBUS_FEED_HEADERS <= 2048 ? 2048 : 4096;
 	config.frame_size = t->frame_size;
 	t->area_len = (size_t)RING * t->frame_size;
 	t->area = mmap(NULL, t->area_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -341,25 +258,6 @@ static void *xdp_open(const struct mdbus_feed_tx_config *c, char *err, size_t er
 	return NULL;
 }
 
-static uint32_t make_frame(struct xdp_tx *t, uint8_t *frame, const struct mdbus_feed_tx_packet *p)
-{
-	const struct xdp_dest *d = &t->dest[p->dest];
-	uint16_t total = htons((uint16_t)(28 + p->len)), udp_len = htons((uint16_t)(8 + p->len));
-	uint16_t id = htons(t->ip_id++), sum;
-
-	memcpy(frame, d->headers, HEADERS);
-	memcpy(frame + HEADERS, p->data, p->len);
-	memcpy(frame + 16, &total, 2);
-	memcpy(frame + 18, &id, 2);
-	sum = fold(d->ip_sum + total + id);
-	memcpy(frame + 24, &sum, 2);
-	memcpy(frame + 38, &udp_len, 2);
-	sum = fold(sum16(frame + HEADERS, p->len, d->udp_sum) + udp_len + udp_len);
-	sum = sum ? sum : 0xffff;
-	memcpy(frame + 40, &sum, 2);
-	return HEADERS + p->len;
-}
-
 static int xdp_send(void *self, const struct mdbus_feed_tx_packet *packets, uint32_t n)
 {
 	struct xdp_tx *t = self;
@@ -373,7 +271,7 @@ static int xdp_send(void *self, const struct mdbus_feed_tx_packet *packets, uint
 			struct xdp_desc *desc = xsk_ring_prod__tx_desc(&t->tx, at + i);
 
 			desc->addr = t->free[--t->nfree];
-			desc->len = make_frame(t, t->area + desc->addr, &packets[i]);
+			desc->len = mdbus_feed_frame_build(&t->dest[packets[i].dest], t->area + desc->addr, &packets[i], t->ip_id++);
 			desc->options = 0;
 		}
 		xsk_ring_prod__submit(&t->tx, n);

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "../bus/user_veth.h"
 #include "config_channel.h"
 #include "config_handed.h"
 #include "config_read.h"
@@ -171,8 +172,8 @@ static void check_line(struct config_reader *r, const config_setting_t *s, struc
 #endif
 	if (dpdk && l->interface[0] == '\0')
 		mdbus_config_mistake(r, s, "interface is missing: backend dpdk needs a PCI address, or a virtual device such as "
-		                     "\"net_af_packet0,iface=eth1\"");
-	if (dpdk && l->queue != 0)
+		                     "\"net_af_packet0,iface=eth1\" or \"user-veth:a\"");
+	if (dpdk && l->queue != 0 && !mdbus_is_user_veth(l->interface))
 		mdbus_config_mistake(r, blame(s, "queue"), "queue = %u: a DPDK port belongs to one line whole, its queue is 0",
 		                     l->queue);
 	if (xdp && l->interface[0] == '\0')
@@ -201,6 +202,12 @@ static void check_line(struct config_reader *r, const config_setting_t *s, struc
 	resolve_path(r, blame(s, "file"), l->file, sizeof(l->file));
 }
 
+/* Has that interface queues that are lent one by one? */
+static bool has_queues(const struct mdbus_line_desc *l)
+{
+	return strcmp(l->backend, "af_xdp") == 0 || (strcmp(l->backend, "dpdk") == 0 && mdbus_is_user_veth(l->interface));
+}
+
 /* part_of: line i is another queue of the line named. */
 static void join_group(struct config_reader *r, const config_setting_t *s, struct mdbus_config_bus *b, uint32_t i,
                        const struct line_text *text)
@@ -221,9 +228,9 @@ static void join_group(struct config_reader *r, const config_setting_t *s, struc
 		                                          sizeof(hint)));
 	else if (first == i || text[first].part_of[0])
 		mdbus_config_mistake(r, at, "part_of = \"%s\": must name a line that is not part of one itself", name);
-	else if (strcmp(l->backend, "af_xdp") != 0 || strcmp(b->line[first].backend, "af_xdp") != 0)
-		mdbus_config_mistake(r, at, "part_of = \"%s\": both lines must have backend = \"af_xdp\": no other takes one queue",
-		                     name);
+	else if (!has_queues(l) || strcmp(l->backend, b->line[first].backend) != 0)
+		mdbus_config_mistake(r, at, "part_of = \"%s\": both lines must have backend = \"af_xdp\", or \"dpdk\" and a "
+		                     "user-veth: no other takes one queue", name);
 	else if (strcmp(l->interface, b->line[first].interface) != 0)
 		mdbus_config_mistake(r, at, "part_of = \"%s\": that line is on interface %s, this one on %s", name,
 		                     b->line[first].interface, l->interface);

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * feed_dpdk.c - transmit through DPDK: a virtual NIC on the virtual bridge, or another virtual device.
+ *
+ * Needs no privilege.  Each line has a device of its own, all in one environment of DPDK's, which is started with the first
+ * line and can be started once a process.  What a virtual NIC has taken the bridge delivers, even if the feeder ends at once.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <rte_dev.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "../bus/user_veth.h"
+#include "backend_dpdk.h"
+#include "feed_frame.h"
+
+#define BUFFERS  1024u
+#define TX_RING  1024u
+#define RING     2048u /* frames in a virtual NIC's ring */
+
+struct dpdk_tx {
+	uint16_t port, ip_id;
+	bool started;
+	struct rte_mempool *pool;
+	struct mdbus_feed_frame *dest;
+};
+
+static uint32_t lines, opened; /* of this process: now, ever */
+
+/* ---- open ------------------------------------------------------------------------------------------------------ */
+
+static int check(const struct mdbus_feed_tx_config *c, char *err, size_t errlen)
+{
+	if (!c->dev || (!mdbus_is_user_veth(c->dev) && strncmp(c->dev, "net_", 4) != 0))
+		snprintf(err, errlen, "line %s: DPDK needs a virtual device: add dev=user-veth:PORT, PORT being one of mdbus-vbridge's",
+		         c->line);
+	else if (!c->from)
+		snprintf(err, errlen, "line %s: %s has no address of its own: add from=ADDR", c->line, c->dev);
+	else if (c->max_payload + MDBUS_FEED_HEADERS > RTE_ETHER_MTU + RTE_ETHER_HDR_LEN)
+		snprintf(err, errlen, "line %s: packets of %u bytes do not fit an MTU of %u: use --transport socket", c->line,
+		         c->max_payload, (unsigned)RTE_ETHER_MTU);
+	else
+		return 0;
+	return -EINVAL;
+}
+
+static int probe(struct dpdk_tx *t, const struct mdbus_feed_tx_config *c, char *err, size_t errlen)
+{
+	const struct dpdk_veth v = { .interface = c->dev, .run_dir = c->run_dir, .queue = c->queue, .ring = RING };
+	char device[256], name[64];
+	int rc = 0;
+
+	if (mdbus_is_user_veth(c->dev))
+		rc = mdbus_dpdk_veth_device(&v, opened, device, sizeof(device));
+	else
+		snprintf(device, sizeof(device), "%s", c->dev);
+	if (rc == 0)
+		rc = rte_dev_probe(device);
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(device, ","), device);
+	if (rc == 0)
+		rc = rte_eth_dev_get_port_by_name(name, &t->port);
+	if (rc)
+		snprintf(err, errlen, "line %s: DPDK cannot make %s%s: does mdbus-vbridge run, in the same run directory?", c->line,
+		         c->dev, mdbus_dpdk_eal_said());
+	return rc;
+}
+
+static int start_port(struct dpdk_tx *t, const struct mdbus_feed_tx_config *c, char *err, size_t errlen)
+{
+	struct rte_eth_conf conf = { .rxmode.mtu = RTE_ETHER_MTU };
+	char name[32], why[300] = "";
+	int rc;
+
+	snprintf(name, sizeof(name), "feed%u", t->port);
+	t->pool = rte_pktmbuf_pool_create(name, BUFFERS, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	rc = t->pool ? rte_eth_dev_configure(t->port, 0, 1, &conf) : -rte_errno;
+	if (rc == 0)
+		rc = rte_eth_tx_queue_setup(t->port, 0, TX_RING, (unsigned)SOCKET_ID_ANY, NULL);
+	if (rc == 0 && mdbus_is_user_veth(c->dev))
+		rc = mdbus_dpdk_veth_start(t->port, c->dev, why, sizeof(why));
+	else if (rc == 0)
+		rc = rte_eth_dev_start(t->port);
+	t->started = rc == 0;
+	if (rc)
+		snprintf(err, errlen, "line %s: %s", c->line, why[0] ? why : strerror(-rc));
+	return rc;
+}
+
+static int make_destinations(struct dpdk_tx *t, const struct mdbus_feed_tx_config *c, char *err, size_t errlen)
+{
+	struct rte_ether_addr own;
+	int rc = rte_eth_macaddr_get(t->port, &own);
+
+	t->dest = calloc(c->ndest, sizeof(*t->dest));
+	if (rc || !t->dest) {
+		snprintf(err, errlen, "line %s: %s", c->line, strerror(rc ? -rc : ENOMEM));
+		return rc ? rc : -ENOMEM;
+	}
+	for (uint32_t i = 0; i < c->ndest; i++) {
+		struct in_addr to = { c->dest[i].addr };
+		uint8_t mac[6];
+
+		if (!mdbus_feed_frame_mac(c, to.s_addr, mac)) {
+			snprintf(err, errlen, "line %s: no MAC address known for %s: give mac=", c->line, inet_ntoa(to));
+			return -EHOSTUNREACH;
+		}
+		mdbus_feed_frame_prepare(&t->dest[i], own.addr_bytes, mac, c->from, &c->dest[i]);
+	}
+	return 0;
+}
+
+static void dpdk_close(void *self)
+{
+	struct dpdk_tx *t = self;
+
+	if (t->started)
+		(void)rte_eth_dev_stop(t->port);
+	if (t->port < RTE_MAX_ETHPORTS)
+		(void)rte_eth_dev_close(t->port);
+	rte_mempool_free(t->pool);
+	free(t->dest);
+	free(t);
+	if (--lines == 0)
+		(void)rte_eal_cleanup();
+}
+
+static void *dpdk_open(const struct mdbus_feed_tx_config *c, char *err, size_t errlen)
+{
+	struct dpdk_tx *t;
+
+	if (check(c, err, errlen) || (opened == 0 && mdbus_dpdk_eal_start_feeder(err, errlen)))
+		return NULL;
+	t = calloc(1, sizeof(*t));
+	if (!t) {
+		snprintf(err, errlen, "line %s: out of memory", c->line);
+		return NULL;
+	}
+	t->port = RTE_MAX_ETHPORTS;
+	lines++;
+	if (probe(t, c, err, errlen) == 0 && start_port(t, c, err, errlen) == 0 && make_destinations(t, c, err, errlen) == 0) {
+		opened++;
+		return t;
+	}
+	opened++;
+	dpdk_close(t);
+	return NULL;
+}
+
+/* ---- packets --------------------------------------------------------------------------------------------------- */
+
+static int dpdk_send(void *self, const struct mdbus_feed_tx_packet *packets, uint32_t n)
+{
+	struct dpdk_tx *t = self;
+	struct rte_mbuf *buf[MDBUS_FEED_BATCH];
+	uint16_t sent;
+
+	if (rte_pktmbuf_alloc_bulk(t->pool, buf, n) != 0)
+		return 0;
+	for (uint32_t i = 0; i < n; i++) {
+		uint8_t *frame = rte_pktmbuf_mtod(buf[i], uint8_t *);
+
+		buf[i]->data_len = (uint16_t)mdbus_feed_frame_build(&t->dest[packets[i].dest], frame, &packets[i], t->ip_id++);
+		buf[i]->pkt_len = buf[i]->data_len;
+	}
+	sent = rte_eth_tx_burst(t->port, 0, buf, (uint16_t)n);
+	rte_pktmbuf_free_bulk(buf + sent, n - sent);
+	return sent == 0 && !mdbus_dpdk_veth_is_up(t->port) ? -ENETDOWN : sent;
+}
+
+extern const struct mdbus_feed_tx_ops mdbus_feed_tx_dpdk __attribute__((visibility("default")));
+const struct mdbus_feed_tx_ops mdbus_feed_tx_dpdk = {
+	.name = "dpdk",
+	.open = dpdk_open,
+	.send = dpdk_send,
+	.close = dpdk_close,
+};
