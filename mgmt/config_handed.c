@@ -11,9 +11,9 @@
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define RING_MAX 4096u
 
-/* What is the givers', or follows from them. */
-static const char *const givers_keys[] = { "interface", "queue", "part_of", "file", "speed", "frame_size", "rx_ring", "fill_ring",
-	                                   "xdp_mode", "xdp_copy", "busy_poll_us" };
+/* What is the givers', or follows from them; and not named as a mistake elsewhere. */
+static const char *const givers_keys[] = { "interface", "queue", "frame_size", "rx_ring", "fill_ring", "xdp_mode",
+	                                   "xdp_copy", "busy_poll_us" };
 
 bool mdbus_config_is_handed(const struct mdbus_line_desc *l)
 {
@@ -39,8 +39,7 @@ void mdbus_config_handed_line(struct config_reader *r, const config_setting_t *s
 	for (size_t i = 0; i < COUNT(givers_keys); i++) {
 		const config_setting_t *k = member(s, givers_keys[i]);
 
-		/* file and speed have been named already */
-		if (k && strcmp(givers_keys[i], "file") != 0 && strcmp(givers_keys[i], "speed") != 0)
+		if (k)
 			mdbus_config_mistake(r, k, "%s: not for backend = \"handed\", which has no queue; set it on the line it "
 			                     "is from", givers_keys[i]);
 	}

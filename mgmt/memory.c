@@ -82,6 +82,7 @@ static json_t *frames(const struct mdbus_line_desc *l, const struct mdbus_arena_
 		set(o, "pool", pool);
 		set(o, "fill", l->frames > used ? l->frames - used : 0);
 		set(o, "rx", rx);
+		set(o, "handed", mdbus_load_relaxed(&a->count.frames_handed)); /* of those held */
 		set(o, "reserve", reserve);
 		json_object_set_new(o, "low", json_boolean(mdbus_load_relaxed(&a->count.frames_low_now) != 0));
 	}

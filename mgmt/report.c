@@ -118,6 +118,18 @@ static uint64_t filled_by_others(const struct mdbus_served *b, uint32_t line, ui
 	return skipped > lost ? skipped - lost : 0;
 }
 
+/* The lines of a mask by name. */
+static json_t *lines_of(const struct mdbus_bus_hdr *dir, uint32_t mask)
+{
+	json_t *names = json_array();
+
+	for (uint32_t i = 0; i < dir->nline; i++) {
+		if (mask >> i & 1u)
+			json_array_append_new(names, json_string(dir->line[i].name));
+	}
+	return names;
+}
+
 json_t *mdbus_report_line(const struct mdbus_served *b, uint32_t line, bool detail)
 {
 	const struct mdbus_bus_hdr *dir = b->map.dir;
@@ -136,6 +148,8 @@ json_t *mdbus_report_line(const struct mdbus_served *b, uint32_t line, bool deta
 	uint64_t filled = 0;
 
 	json_object_set_new(o, "part_of", l->group != line ? json_string(dir->line[l->group].name) : json_null());
+	json_object_set_new(o, "handed_by", lines_of(dir, l->from_mask));
+	json_object_set_new(o, "hands_to", lines_of(dir, l->to_mask));
 	json_object_set_new(o, "pid", held ? number(l->lease.pid) : json_null());
 	json_object_set_new(o, "obtained", text(a->backend, sizeof(a->backend)));
 	json_object_set_new(o, "detail", text(a->detail, sizeof(a->detail)));

@@ -152,6 +152,7 @@ void mdbus_show_lines(const json_t *answer, bool all)
 {
 	static const char *const malformed[] = { "bad_frame", "bad_fragment", "bad_header", "bad_length", "bad_count", NULL };
 	static const char *const dropped[] = { "nic_dropped", "ring_full", NULL };
+	static const char *const back[] = { "handed_back", "handed_full", "handed_down", NULL }; /* of others' shares */
 	static const char *const counted[] = { "duplicates", "line_gaps", "filled", "late", NULL };
 	const json_t *list = json_object_get(answer, "lines"), *l;
 	size_t i;
@@ -161,7 +162,7 @@ void mdbus_show_lines(const json_t *answer, bool all)
 		return;
 	}
 	struct mdbus_table *t = mdbus_table_new("BUS LINE STATE PID PACKETS MESSAGES WON WIN-% DUPLICATES GAPS FILLED LATE MALFORMED "
-	                                        "DROPPED LATE-P50-NS LATE-P99-NS LATE-MAX-NS SILENT-MS BACKEND");
+	                                        "DROPPED HANDED BACK LATE-P50-NS LATE-P99-NS LATE-MAX-NS SILENT-MS BACKEND");
 
 	json_array_foreach(list, i, l) {
 		const json_t *c = json_object_get(l, "counters"), *late = json_object_get(l, "lateness_ns");
@@ -179,6 +180,8 @@ void mdbus_show_lines(const json_t *answer, bool all)
 		numbers(t, json_object_get(l, "messages"), counted);
 		sum_cell(t, c, malformed);
 		sum_cell(t, c, dropped);
+		number_cell(t, c, "handed");
+		sum_cell(t, c, back);
 		number_cell(t, late, "p50");
 		number_cell(t, late, "p99");
 		number_cell(t, late, "max");

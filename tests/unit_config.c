@@ -317,6 +317,49 @@ static void clean(void)
 	rmdir(dir);
 }
 
+/* Lines that are handed packets: what they are then, and what they cannot be. */
+static void test_handed(void)
+{
+	const char *channel = CH("c", "cboe_pitch", "A = { to = \"239.0.0.1:1000\"; key = \"01\"; };", "");
+	char text[2048];
+
+	good(FILE_OF("", "{ name = \"A\"; backend = \"kernel\"; frames = 1024; }, { name = \"H\"; backend = \"handed\"; "
+	             "from = \"A\"; }, { name = \"I\"; backend = \"handed\"; from = (\"A\"); }", CHANNEL_C));
+	const struct mdbus_line_desc *l = config.bus[0].line;
+	const struct mdbus_channel_desc *c = config.bus[0].channel;
+
+	CHECK(l[0].to_mask == 6 && l[1].from_mask == 1 && l[2].from_mask == 1 && l[0].from_mask == 0 && l[1].to_mask == 0);
+	CHECK(l[1].group == 0 && l[2].group == 0 && l[0].hand_size == 128 && c->line_mask == 7);
+	CHECK(c->flow[1].addr == c->flow[0].addr && c->flow[2].port == 1000);
+	snprintf(text, sizeof(text), "buses = ( { name = \"b\"; lines = (\n" LINE_A ", { name = \"H\"; backend = \"handed\"; "
+	         "from = \"A\"; }\n); channels = (\n%s\n); } );\n", channel);
+	good(text);
+	CHECK(config.bus[0].channel->flow[0].key_len == 1 && config.bus[0].channel->flow[1].key_len == 0);
+#define HANDED(members) FILE_OF("", LINE_A ",\n{ name = \"H\"; backend = \"handed\"; " members " }", CHANNEL_C)
+	bad(4, "from is missing", HANDED(""));
+	bad(4, "from = \"X\": this bus has no such line", HANDED("from = \"X\";"));
+	bad(4, "is this line itself", HANDED("from = \"H\";"));
+	bad(4, "needs the name of a line", HANDED("from = 1;"));
+	bad(4, "names no line", HANDED("from = ();"));
+	bad(4, "is named twice", HANDED("from = (\"A\", \"A\");"));
+	bad(4, "queue: not for backend", HANDED("from = \"A\"; queue = 1;"));
+	bad(4, "part_of = \"A\": both lines must", HANDED("from = \"A\"; part_of = \"A\";"));
+	bad(4, "frame_size: not for backend", HANDED("from = \"A\"; frame_size = 4096;"));
+	bad(4, "file: only for backend", HANDED("from = \"A\"; file = \"x\";"));
+	bad(3, "from: only for backend = \"handed\"", LINE("from = \"A\";"));
+	bad(5, "is handed packets itself", FILE_OF("", LINE_A ",\n{ name = \"H\"; backend = \"handed\"; from = \"A\"; },\n"
+	                                              "{ name = \"I\"; backend = \"handed\"; from = \"H\"; }", CHANNEL_C));
+	bad(4, "is a recovery line", FILE_OF("", LINE_A ", { name = \"R\"; backend = \"recover\"; servers = (\"1.2.3.4:5\"); },\n"
+	                                        "{ name = \"H\"; backend = \"handed\"; from = \"R\"; }", CHANNEL_C));
+	bad(4, "not part of the same line", FILE_OF("", LINE_A ", { name = \"B\"; backend = \"kernel\"; },\n{ name = \"H\"; "
+	                                               "backend = \"handed\"; from = (\"A\", \"B\"); }",
+	                                               CH("c", "moldudp64", TO_A " B = \"1.2.3.4:6\";", "")));
+	bad(6, "leave it out", FILE_OF("", LINE_A ",\n{ name = \"H\"; backend = \"handed\"; from = \"A\"; }",
+	                                 CH("c", "moldudp64", TO_A " H = \"1.2.3.4:6\";", "")));
+	bad(4, "is pinned there", FILE_OF("", "{ name = \"A\"; backend = \"kernel\"; cpu = 0; },\n{ name = \"H\"; backend = "
+	                                     "\"handed\"; from = \"A\"; cpu = 0; }", CHANNEL_C));
+}
+
 int main(void)
 {
 	snprintf(dir, sizeof(dir), "/tmp/mdbus-config.XXXXXX");
@@ -331,6 +374,7 @@ int main(void)
 	test_counts();
 	test_queues();
 	test_part_of();
+	test_handed();
 	test_dpdk();
 	test_all_at_once();
 	test_files();
