@@ -27,8 +27,9 @@ import time
 import storm
 from hooks_life import MANY_PAGES, PATIENCE, Plan, bed_of_life, huge_pages_free, own_address
 from storm import MS, Line, Storm, Victim
-from storm_bed import BIN, TOP, Bed, Broken, line_place, now_ns, wait_until
+from storm_bed import BIN, TOP, Arena, Bed, Broken, line_place, now_ns, wait_until
 
+TAKING_BACK = ("hand.floor.", "line.taken.back")
 ENDING = ("line.closed", "detach.", "sub.close", "kernel.stopped", "xdp.close.")  # passed at an end in good order
 
 
@@ -110,6 +111,10 @@ class HookLine(Hooked, Line):
     pass
 
 
+class Elsewhere(Exception):
+    """The flow that is to be handed over belongs to the share of the line that receives it: its socket's port decides."""
+
+
 class HookStorm(Storm):
     """A bus on which processes die at hooks.  shape: what is special about it."""
 
@@ -138,6 +143,8 @@ class HookStorm(Storm):
             lines.append('{ name = "R"; backend = "recover"; servers = ("%s:20009"); request_rate = 2000; '
                          'request_max = 64; retry_ms = 10; frames = 1024; }' % at)
             flows += " R = true;"
+        if shape.get("handed"):
+            lines.append('{ name = "H"; backend = "handed"; from = "A"; idle_spins = 20; frames = 1024; }')
         bed.write("mdbus.conf", """
             buses = ( { name = "%s"; seats = 8; lines = ( %s );
               channels = ( { name = "one"; %s gap_timeout_us = %d; flows = { %s }; } ); } );
@@ -173,13 +180,26 @@ class HookStorm(Storm):
         self.others = []
         if self.shape.get("recover"):
             self.others.append(self.make(HookVictim, "recover", "R", lambda: self.start_line("R", "mdbus-recover")))
+        if self.shape.get("handed"):
+            self.others.append(self.make(HookVictim, "taker", "H", lambda: self.start_line("H", "mdbus-ingest")))
         self.start_lines()
+        if self.shape.get("handed"):
+            self.count_as_one(self.lines[0], bed.segment(Arena, "arena.%d" % self.nline))
         self.start_judge(*self.shape.get("judge", ()))
         self.reader = self.make(HookVictim, "subscriber", "reader", self.start_reader)
         for v in [self.reader] + self.others:
             v.spawn()
         self.victims = [self.daemon, self.reader] + self.others + self.lines
         self.start_feeder()
+        if self.shape.get("handed") and self.lines[0].arena.count("handed") + \
+                self.lines[0].arena.count("handed_down") == 0:
+            raise Elsewhere()
+
+    @staticmethod
+    def count_as_one(line, taker):
+        """What another process has read of the packets that a line has received was read on that line."""
+        own = line.arena.progress
+        line.arena.progress = lambda channel: max(own(channel), taker.progress(channel))
 
     # ---- dying ----
 
@@ -220,6 +240,12 @@ class HookStorm(Storm):
                     v.give_up()
             self.look_on(50)
 
+    def provoke_giver(self):
+        """What makes a line take back packets that it has handed over: whoever has them is stopped for longer than it waits."""
+        taker = self.others[-1]
+        if taker.state == "up" and not taker.hook:
+            taker.halt(600 * MS)
+
     def rage(self):
         dying = [v for v in self.victims if v.dies]
         self.look_on(self.shape.get("look_ms", 500))
@@ -228,6 +254,9 @@ class HookStorm(Storm):
                 v.end()
                 self.pump(v.name, v.settled)
         self.look_on(500)
+        if self.shape.get("handed"):
+            self.provoke_giver()
+            self.look_on(1000)
         for n in range(self.shape.get("lap", 0) and 3):
             self.lap()
         for v in dying:
@@ -238,6 +267,8 @@ class HookStorm(Storm):
             if self.daemon.dies and self.daemon.state == "up" and self.daemon.hook and \
                     now_ns() - self.daemon.spawned > 400 * MS:
                 self.provoke()
+            if (self.lines[0].hook or "").startswith(TAKING_BACK) and self.lines[0].settled():
+                self.provoke_giver()
             for v in dying:
                 if v.state == "up" and not v.hook and v.plan.missing() - v.plan.armed:
                     v.give_up()
@@ -317,6 +348,14 @@ BEDS = {
                  "--restart-every", "12000"],
         "roles": ("line",), "only": ("xdp.", "early."), "look_ms": 2500,
     },
+    # A's packets are handed over to H.  What H has of them when it dies is not lost; nor what A has handed over when A does
+    "handed": {
+        "lines": {"A": ",loss=0.02", "B": ",loss=0.02,repack=4,skew-us=1500"}, "frames": 4096, "safe": "B", "handed": True,
+        "channel": 'layout = "moldudp64"; depth = 131072; slot_size = 128; reorder_window = 256;',
+        "feed": ["--generate", "moldudp64", "--size", "72", "--pack", "3", "--rate", "6000", "--restart", "session",
+                 "--restart-every", "12000"],
+        "roles": ("line", "taker"), "only": ("hand.", "line.taken.back"),
+    },
     # A is stopped while it writes into a slot, and lapped: it must take back the mark that its successor has put there
     "lapped": {
         "lines": {"A": "", "B": ",skew-us=1500"}, "frames": 4096, "restart": "none", "lap": 8192,
@@ -328,6 +367,16 @@ BEDS = {
 }
 
 def bed_of_shape(name, seed):
+    """The same, until its flow is one that is handed over where there is another process for it."""
+    for _ in range(20):
+        try:
+            return try_bed(name, seed)
+        except Elsewhere:
+            continue
+    raise Broken("bed %s: no flow is handed over" % name)
+
+
+def try_bed(name, seed):
     """One bed: {role: hooks killed at}, number of kills, what is to be said."""
     with Bed("h" + name[:2]) as bed:
         if "backend" in BEDS[name]:
@@ -338,8 +387,10 @@ def bed_of_shape(name, seed):
             s.launch()
             s.rage()
             s.conclude()
+        except Elsewhere:
+            raise
         except Exception as e:
-            said = "".join("\n---- %s\n%s" % (n, bed.said(n)) for n in ("mdbusd", "A", "B", "R", "judge", "reader"))
+            said = "".join("\n---- %s\n%s" % (n, bed.said(n)) for n in ("mdbusd", "A", "B", "R", "H", "judge", "reader"))
             raise Broken("bed %s, seed %d: %s; armed %s; killed at %s%s" % (
                 name, seed, e, {v.name: v.hook for v in s.victims}, {r: sorted(p.killed) for r, p in s.plans.items()},
                 said)) from e
@@ -385,7 +436,7 @@ def one_bed(name, seed):
 
 def all_beds(seed):
     without = no_xdp()
-    waiting = ["keyed", "inline", "reference", "life", "single", "lapped"] + (["xdp"] if not without else [])
+    waiting = ["keyed", "inline", "handed", "reference", "life", "single", "lapped"] + (["xdp"] if not without else [])
     running, hooks, kills = [], set(), 0
     try:
         while waiting or running:
