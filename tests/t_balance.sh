@@ -4,7 +4,7 @@
 # One queue's flows over three processes: line A receives, H and I are handed their shares.  Each flow is looked at by the process
 # that the hash of network cards gives it to, as worked out here once more, bit by bit.  Then, while four flows come in on line A
 # alone, H and I are killed and stopped, and no message may be lost; and with line B beside it, A is killed, with and without
-# another one.  On loopback, and for root again on AF_XDP.
+# another one.  On loopback, and for root again on AF_XDP and on DPDK.
 # timeout: 300
 # mutants: handed_not_taken_back rss_ports_swapped
 # alone: yes
@@ -222,4 +222,8 @@ if [ "$(id -u)" = 0 ] && [ -e "$MDBUS_BUILD/ingest/backend_xdp.o" ]; then
 	done
 	if_a=mda1 if_b=mdb1 from_a=10.77.1.1 on_a=to=TO_A,dev=mda0 on_b=to=TO_B,dev=mdb0
 	whole af_xdp
+	if [ -e "$MDBUS_BUILD/lib/mdbus/dpdk.so" ]; then
+		if_a=net_af_packet0,iface=mda1 if_b=net_af_packet0,iface=mdb1
+		whole dpdk
+	fi
 fi
