@@ -22,7 +22,7 @@
 #include "backend.h"
 #include "join.h"
 
-#define DPDK_QUEUE     0u    /* a port belongs to its process whole */
+#define DPDK_QUEUE     0u    /* a port belongs to its process whole; that of a virtual NIC is one queue of it */
 #define DPDK_BURST_MAX 1024u
 
 enum dpdk_groups {

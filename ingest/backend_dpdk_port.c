@@ -193,7 +193,7 @@ void mdbus_dpdk_port_report(struct mdbus_dpdk *x)
 		snprintf(rules, sizeof(rules), "by %u rules in the port", x->nrule);
 	if (link.link_status && link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN)
 		snprintf(speed, sizeof(speed), ", %u Mb/s", link.link_speed);
-	snprintf(text, sizeof(text), "dpdk %.11s q%u %s %s", driver, DPDK_QUEUE, page_name(x), groups[x->groups]);
+	snprintf(text, sizeof(text), "dpdk %.11s q%u %s %s", driver, x->line->queue, page_name(x), groups[x->groups]);
 	snprintf(detail, sizeof(detail), "link %s%s, node %d%s, packets chosen %s%s", link.link_status ? "up" : "down", speed,
 	         rte_eth_dev_socket_id(x->port), is_far(x) ? " but core on another" : "", rules,
 	         x->wire_time ? ", hardware time stamps" : "");

@@ -52,15 +52,22 @@ static int set_options(struct mdbus_vport *p, char *rest, char *err, size_t errl
 
 	for (char *word = strtok_r(rest, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
 		bool queues = strncmp(word, "queues=", 7) == 0, group = strncmp(word, "group=", 6) == 0;
+		bool net = strncmp(word, "net=", 4) == 0;
 
+		if (net && good_name(word + 4)) {
+			snprintf(p->net, sizeof(p->net), "%.31s", word + 4);
+			continue;
+		}
 		if ((queues && set_queues(p, word + 7)) || (group && add_group(p, word + 6)))
 			continue;
 		if (queues)
 			snprintf(err, errlen, "port %s: %s: 1 to %u queues", p->name, word, MDBUS_USER_VETH_QUEUES);
 		else if (group)
 			snprintf(err, errlen, "port %s: %s: an IPv4 group, at most %u of them", p->name, word, MDBUS_VBRIDGE_GROUPS);
+		else if (net)
+			snprintf(err, errlen, "port %s: %s: a name of up to 31 letters, digits, _ and -", p->name, word);
 		else
-			snprintf(err, errlen, "port %s: unknown '%s'; there is queues=N and group=ADDR", p->name, word);
+			snprintf(err, errlen, "port %s: unknown '%s'; there is net=NAME, queues=N and group=ADDR", p->name, word);
 		return -EINVAL;
 	}
 	return 0;
@@ -95,6 +102,8 @@ int mdbus_vbridge_add(struct mdbus_vbridge *b, const char *spec, char *err, size
 	p->nqueue = 1;
 	int rc = comma ? set_options(p, comma, err, errlen) : 0;
 
+	while (p->first < b->nport && strcmp(b->port[p->first].net, p->net) != 0)
+		p->first++;
 	b->nport += rc == 0;
 	return rc;
 }
@@ -195,6 +204,11 @@ static bool wants(const struct mdbus_vport *p, uint32_t group)
 	return p->ngroup == 0 || group == 0;
 }
 
+static bool joined(const struct mdbus_vbridge *b, uint32_t one, uint32_t other)
+{
+	return b->port[one].first == b->port[other].first;
+}
+
 static void flood(struct mdbus_vbridge *b, uint32_t from, const struct mdbus_vflow *f, const uint8_t *frame, uint32_t len)
 {
 	b->port[from].count.flooded++;
@@ -203,7 +217,7 @@ static void flood(struct mdbus_vbridge *b, uint32_t from, const struct mdbus_vfl
 		if (i == from)
 			continue;
 #endif
-		if (wants(&b->port[i], f->group))
+		if (joined(b, i, from) && wants(&b->port[i], f->group))
 			send_to(&b->port[i], f, frame, len);
 	}
 }
@@ -219,7 +233,7 @@ static void forward(struct mdbus_vbridge *b, uint32_t from, const uint8_t *frame
 	}
 	mdbus_vtable_learn(&b->table, f.from, from, now_ns);
 	to = mdbus_mac_is_group(f.to) ? -1 : mdbus_vtable_find(&b->table, f.to, now_ns);
-	if (to < 0)
+	if (to < 0 || !joined(b, from, (uint32_t)to))
 		flood(b, from, &f, frame, len);
 	else if ((uint32_t)to == from)
 		b->port[from].count.filtered++;

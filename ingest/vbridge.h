@@ -4,7 +4,8 @@
  *
  * A port is what a cable to one NIC would be; its queues are connections (vbridge_link.h), one or several.  A frame that
  * comes in on any queue of a port goes to the port behind which its receiver has been heard of, or to all others if that is
- * unknown, a group, or all; never back.  A port may be told its groups, as a switch is by IGMP, and is then spared others'.
+ * unknown, a group, or all; never back.  Ports with another net= are on another bridge: a feed's lines have nothing in common.
+ * A port may be told its groups, as a switch is by IGMP, and is then spared others'.
  * On the way out the flow's hash chooses among the port's queues, as a card's does among its own.  VLAN tags are
  * carried, and not looked at.  Order is kept within a flow from one queue to one queue.
  *
@@ -29,7 +30,8 @@ struct mdbus_vport_counters {
 };
 
 struct mdbus_vport {
-	char name[32];
+	char name[32], net[32];
+	uint32_t first; /* port of the same net */
 	uint32_t nqueue, ngroup;
 	uint32_t group[MDBUS_VBRIDGE_GROUPS]; /* host byte order; none: all */
 	struct mdbus_vport_counters count;
@@ -44,7 +46,7 @@ struct mdbus_vbridge {
 	struct mdbus_vtable table;
 };
 
-/* Add a port: "NAME[,queues=N][,group=ADDR]...".  0, or -errno with a reason in err. */
+/* Add a port: "NAME[,net=NAME][,queues=N][,group=ADDR]...".  0, or -errno with a reason in err. */
 int mdbus_vbridge_add(struct mdbus_vbridge *b, const char *spec, char *err, size_t errlen);
 
 /*

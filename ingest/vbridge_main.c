@@ -168,7 +168,7 @@ static int read_ports(poptContext pc, struct mdbus_vbridge *b)
 	while ((spec = poptGetArg(pc)) != NULL)
 		if (mdbus_vbridge_add(b, spec, err, sizeof(err)))
 			return refuse("%s", err);
-	return b->nport > 0 ? 0 : refuse("no port: mdbus-vbridge feed a,queues=2 b");
+	return b->nport > 0 ? 0 : refuse("no port: mdbus-vbridge feed a,queues=2");
 }
 
 static int parse(struct args *a, struct mdbus_vbridge *b, int argc, const char **argv)
@@ -184,7 +184,7 @@ static int parse(struct args *a, struct mdbus_vbridge *b, int argc, const char *
 	poptContext pc = poptGetContext("mdbus-vbridge", argc, argv, options, 0);
 	int opt, rc = 0;
 
-	poptSetOtherOptionHelp(pc, "PORT[,queues=N][,group=ADDR]... [OPTION]...\n"
+	poptSetOtherOptionHelp(pc, "PORT[,net=NAME][,queues=N][,group=ADDR]... [OPTION]...\n"
 	                           "A line's interface, or mdbus-feed's dev=, is then user-veth:PORT.");
 	opt = poptGetNextOpt(pc);
 	if (opt == OPT_VERSION) {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kill and stop the processes of a running bus at random, and prove that nothing is lost but what died with its line.
 
-    storm.py [--kills N] [--seed N] [--backend kernel|af_xdp|dpdk|mixed] [--only ingest] [--restart session|seq|none]
+    storm.py [--kills N] [--seed N] [--backend kernel|af_xdp|dpdk|user-veth|mixed] [--only ingest] [--restart session|seq|none]
 
 A round is a new bus: a feeder sends sessions with loss on every line and another packing on B; two or three ingest
 processes, mdbusd and two subscribers run.  Signals at random moments, also into a start or a stop: SIGKILL, or SIGSTOP and
@@ -16,7 +16,8 @@ for it beyond the gap timeout: what it reads within that time after it was sent 
 the first message unread at the stop until the time of its catching up less the gap timeout: mostly never.  It has
 caught up when it found its queue empty after it went on.
 
-All backends but kernel are on the veth pairs of a lab; mixed is line A on AF_XDP, line B on DPDK.
+All backends but kernel are on the veth pairs of a lab; mixed is line A on AF_XDP, line B on DPDK; user-veth is DPDK on virtual
+NICs, without a lab and without privilege.
 """
 import argparse
 import bisect
@@ -27,7 +28,7 @@ import signal
 import sys
 import time
 
-from storm_bed import Arena, Bed, Broken, Log, Ring, free_port, line_place, now_ns, wait_until
+from storm_bed import Arena, Bed, Broken, Log, Ring, feed_device, free_port, line_place, now_ns, wait_until
 
 MS = 1000000
 GAP_NS = 1000 * MS
@@ -171,7 +172,7 @@ class Storm:
         to = ["233.54.12.%d:%d" % (i + 1, 26477 + i) if veth else "127.0.0.1:%d" % (port + i) for i in range(self.nline)]
         lines = ", ".join('{ name = "%s"; backend = "%s"; interface = "%s"; idle_spins = 20; '
                           'frames = %d; frame_size = 2048; %s }' % (
-                              name, *line_place(self.options.backend, name), frames,
+                              name, *line_place(self.options.backend, name, self.bed), frames,
                               "rx_ring = 4096; fill_ring = 8192;" if veth else "fill_ring = 1024;") for name in names)
         self.bed.write("mdbus.conf", """
             buses = ( { name = "%s"; seats = 8; lines = ( %s );
@@ -186,13 +187,14 @@ class Storm:
             self.feed += ["--restart", self.restart, "--restart-every", str(self.rng.randrange(15000, 40000))]
         for i, name in enumerate(names):
             spec = "%s,to=%s,loss=%.3f" % (name, to[i], self.rng.choice((0, 0.005, 0.02)))
-            if veth:
-                spec += ",dev=md%s0" % name.lower()
+            spec += feed_device(self.options.backend, name, self.bed)
             if i:
                 spec += ",repack=%d,skew-us=%d" % (self.rng.randrange(2, 8), self.rng.randrange(3000))
             if i == 1 and self.reorder:
                 spec += ",reorder=1%:8,dup=1%"
             self.feed += ["--line", spec]
+        if self.options.backend == "user-veth":
+            self.feed += ["--transport", "dpdk"]
         self.names = names
 
     def launch(self):
@@ -392,8 +394,7 @@ class Storm:
 
 def one_round(seed, signals, options):
     with Bed("storm") as bed:
-        if options.backend != "kernel":
-            bed.lab_up()
+        bed.wire_up(options.backend)
         storm = Storm(bed, seed, options)
         storm.configure()
         try:
@@ -414,7 +415,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=10000, help="signals to send, KILL and STOP")
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--backend", choices=("kernel", "af_xdp", "dpdk", "mixed"), default="kernel")
+    parser.add_argument("--backend", choices=("kernel", "af_xdp", "dpdk", "user-veth", "mixed"), default="kernel")
     parser.add_argument("--only", choices=("ingest",), help="only SIGKILLs, of ingest processes")
     parser.add_argument("--restart", choices=("session", "seq", "none"), help="of the feed's numbers; chosen by the seed")
     options = parser.parse_args()

@@ -178,6 +178,15 @@ class Bed:
         self.on_feed = ("nsenter", "--net=/run/netns/mdlab-%s-feed" % self.lab)
         self.on_ingest = ("nsenter", "--net=/run/netns/mdlab-%s-ingest" % self.lab)
 
+    def wire_up(self, backend):
+        """What lines and feeder are joined by: the loopback interface, a lab, or nets of a virtual bridge."""
+        if backend == "user-veth":
+            self.start("bridge", "mdbus-vbridge", "--json", "--dir", self.path("veth"),
+                       *("%s-%s,net=%s" % (end, net, net) for net in "ab" for end in ("feed", "nic")))
+            wait_until("the bridge", 30, lambda: "ready" in self.said("bridge"))
+        elif backend != "kernel":
+            self.lab_up()
+
     def path(self, name):
         return os.path.join(self.dir, name)
 
@@ -244,14 +253,25 @@ class Bed:
             raise Broken("left behind: %s" % "; ".join(left))
 
 
-def line_place(backend, name):
-    """Backend and interface of a line: loopback, or in a lab its veth (C and D share those of A and B)."""
+def line_place(backend, name, bed=None):
+    """Backend and interface of a line: loopback, a virtual NIC, or in a lab its veth (C and D share those of A and B)."""
     if backend == "kernel":
         return "kernel", "lo"
+    if backend == "user-veth":
+        return "dpdk", "user-veth:%s/nic-%s" % (bed.path("veth"), name.lower())
     veth = "md%s1" % "abab"["ABCD".index(name)]
     if backend == "dpdk" or (backend == "mixed" and name != "A"):
         return "dpdk", "net_af_packet0,iface=" + veth
     return "af_xdp", veth
+
+
+def feed_device(backend, name, bed):
+    """What the feeder's --line says of the interface to send on."""
+    if backend == "kernel":
+        return ""
+    if backend == "user-veth":
+        return ",dev=user-veth:%s/feed-%s,from=10.77.0.1" % (bed.path("veth"), name.lower())
+    return ",dev=md%s0" % "abab"["ABCD".index(name)]
 
 
 def free_port():

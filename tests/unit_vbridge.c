@@ -211,6 +211,22 @@ static void test_groups(void)
 	close_three(c);
 }
 
+/* Two bridges in one: what is said in one net is not heard in the other, whoever may be there. */
+static void test_nets(void)
+{
+	struct client c[3];
+
+	begin("nets", PORTS("a,net=A", "b,net=A", "d,net=B"));
+	open_three(c);
+	emit(&c[0], ALL, MAC_A, 1);
+	got(c, 0, 1, 0);
+	emit(&c[2], MAC_A, MAC_D, 2);
+	got(c, 0, 0, 0);
+	emit(&c[0], MAC_D, MAC_A, 3);
+	got(c, 0, 3, 0);
+	close_three(c);
+}
+
 /* ---- queues ---------------------------------------------------------------------------------------------------- */
 
 /* From the verification suite that was published with the secret. */
@@ -499,7 +515,7 @@ static void test_specs(void)
 	static const char *const bad[][2] = {
 		{ "", "names no port" }, { "a.1", "names no port" }, { "a/b", "names no port" }, { "a,queues=0", "queues" },
 		{ "a,queues=17", "queues" }, { "a,queues=2x", "queues" }, { "a,queues=-1", "queues" }, { "a,group=10.0.0.1", "group" },
-		{ "a,group=", "group" }, { "a,speed=9", "unknown" }, { "x", "two ports" },
+		{ "a,group=", "group" }, { "a,net=", "net=" }, { "a,speed=9", "unknown" }, { "x", "two ports" },
 	};
 	char err[512];
 
@@ -518,6 +534,7 @@ int main(void)
 	test_learning();
 	test_many_stations();
 	test_groups();
+	test_nets();
 	for (uint32_t n = 1; n <= 16; n += n < 4 ? 1 : 4)
 		test_queues(n);
 	test_deaths();
