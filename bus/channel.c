@@ -197,6 +197,7 @@ static void count(struct mdbus_channel *c, const struct tally *t, uint32_t n)
 	mdbus_count(&c->mine->count.late, t->late);
 	mdbus_count(&c->mine->count.inlined, t->inlined);
 	mdbus_count(&c->mine->count.by_ref, t->by_ref);
+	c->won = t->won != 0;
 }
 
 enum mdbus_decode_error mdbus_channel_publish(struct mdbus_channel *c, const struct mdbus_chunk *p,

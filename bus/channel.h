@@ -72,6 +72,7 @@ struct mdbus_channel {
 	uint64_t limit;       /* positions of this generation end here: one before the next one's base, or the end of all */
 	uint64_t gen_hint;    /* ring's newest generation when limit was looked up */
 	uint32_t stranded;    /* messages in a row that were all too late */
+	bool won;             /* this line published some of the last packet */
 	bool recovery;        /* fills holes that other lines leave, and nothing else (fill.c) */
 	uint8_t name[MDBUS_SESSION_MAX]; /* session bytes of the newest packet that did not continue this line's stream */
 	bool reset_hint;      /* the exchange has announced a restart: believe the next one at once */
@@ -192,6 +193,18 @@ static inline void mdbus_channel_progress(struct mdbus_channel *c)
 	uint64_t pos = c->gen.base + (c->next_seq - c->gen.first_seq);
 
 	mdbus_store_release(&c->mine->progress, c->gen.gen << 48 | pos);
+}
+
+/*
+ * This line published the last record: warm the cache line `at` (64, 128, ..) of the slot of the next.  What to warm then, 0: nothing.
+ * Line's process, while nothing arrives.
+ */
+static inline uint32_t mdbus_channel_warm(const struct mdbus_channel *c, uint32_t at)
+{
+	if (!c->won || at >= 1u << c->ring.shift)
+		return 0;
+	mdbus_ring_warm(&c->ring, c->gen.base + (c->next_seq - c->gen.first_seq), at);
+	return at + MDBUS_CACHE_LINE;
 }
 
 /* next_seq has grown: the same, and the counter. */

@@ -57,6 +57,15 @@ static inline void publish(unsigned side, uint64_t pos)
 		mdbus_ring_publish(r, pos, 1, out[side].arena[0] + off, off, fig->len, 0, 0);
 }
 
+/* As a line does it when nothing has arrived. */
+static inline void idle(unsigned side, uint64_t next)
+{
+	const struct mdbus_ring *r = &out[side].line[0];
+
+	for (uint32_t at = MDBUS_CACHE_LINE; fig->len <= r->inline_max && at < 1u << r->shift; at += MDBUS_CACHE_LINE)
+		mdbus_ring_warm(r, next, at);
+}
+
 /* One pause between looks: without it the next look takes the slot's line away while it is still being written. */
 static inline void await(unsigned side, uint64_t pos)
 {
@@ -81,6 +90,7 @@ static void window(unsigned side, uint64_t base, double *to)
 	bench_meet(&stage->pair, side);
 	for (uint64_t pos = base; pos < base + HOPS; pos++) {
 		bench_write(out[side].arena[0] + frame_of(pos), fig->len, pos);
+		idle(side, pos);
 		if (side == 0) {
 			bench_pace(&due, pace);
 			uint64_t t = bench_ticks();

@@ -32,6 +32,7 @@ static struct progress *mine, *theirs;
 static uint64_t sending, taking, limit;
 static struct mdbus_offer offers[MDBUS_OWN_BATCH]; /* of the packet at hand */
 static uint32_t noffer, packet; /* packet: messages in one; 1 where publishing together does not pay */
+static bool paced; /* there is time between messages */
 static uint8_t buffer[FRAME] __attribute__((aligned(64)));
 
 static void prepare_one(struct rings *r, uint32_t len)
@@ -86,7 +87,10 @@ static inline uint8_t *claim(uint32_t len)
 		if (sending >= limit)
 			return NULL;
 	}
-	if (packet == 1 && sending % MDBUS_OWN_BATCH == 0)
+	if (paced) /* as a line does it when nothing has arrived */
+		for (uint32_t at = MDBUS_CACHE_LINE; len <= to->inline_max && at < 1u << to->shift; at += MDBUS_CACHE_LINE)
+			mdbus_ring_warm(to, sending, at);
+	else if (packet == 1 && sending % MDBUS_OWN_BATCH == 0)
 		mdbus_ring_own(to, sending, MDBUS_OWN_BATCH);
 	return own->arena[0] + frame_of(len);
 }
@@ -175,10 +179,27 @@ static void drop_single(void)
 
 static const struct peer_ops any = { claim, commit_any, take, rest, NULL, flush };
 static const struct peer_ops single = { claim, commit_single, take, rest, NULL, flush };
-PEER_LOOPS(single)
+
+static void single_produce(uint32_t len, uint64_t base, uint64_t n)
+{
+	paced = false;
+	peer_produce(&single, len, base, n);
+}
+
+static uint64_t single_consume(uint32_t len, uint64_t base, uint64_t n)
+{
+	return peer_consume(&single, len, base, n);
+}
+
+static uint64_t single_hop(unsigned side, uint32_t len, uint64_t base, uint64_t n, uint64_t pace, double *ticks)
+{
+	paced = true;
+	return peer_hop(&single, side, len, base, n, pace, ticks);
+}
 
 static void any_produce(uint32_t len, uint64_t base, uint64_t n)
 {
+	paced = false;
 	packet = mdbus_ring_batches(to) ? MDBUS_OWN_BATCH : 1;
 	peer_produce(&any, len, base, n);
 }
@@ -190,6 +211,7 @@ static uint64_t any_consume(uint32_t len, uint64_t base, uint64_t n)
 
 static uint64_t any_hop(unsigned side, uint32_t len, uint64_t base, uint64_t n, uint64_t pace, double *ticks)
 {
+	paced = true;
 	packet = 1;
 	return peer_hop(&any, side, len, base, n, pace, ticks);
 }

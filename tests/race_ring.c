@@ -3,7 +3,7 @@
  * Two producers, two readers, four processes, one small ring that laps all the time.
  *
  * timeout: 400
- * mutants: skip_recheck plain_inline no_taint reuse_before_expire epoch_ignored
+ * mutants: skip_recheck plain_inline no_taint reuse_before_expire epoch_ignored warm_by_store
  *
  * Both producers publish every position, each from its own few frames, which it reuses after mdbus_ring_expire.  What
  * a message says differs between the lines, so that readers can compare notes: a position has one content for all of
@@ -69,7 +69,7 @@ static const struct way ways[] = {
 	{ "race", POS_END, 128, false, 0, false,
 	  { .duplicates = 1000, .expired = 100, .overruled = 10, .inline_read = 1000, .ref_read = 100, .changed = 10,
 	    .expired_read = 1, .lapped = 10, .agreed = 1000 } },
-	{ "parked", 30001, 64, true, 150, false,
+	{ "parked", 30001, 128, true, 150, false,
 	  { .duplicates = 1000, .late = 100, .expired = 100, .tainted = 20, .lapped_writers = 20, .overruled = 10,
 	    .inline_read = 1000, .ref_read = 100, .writing_read = 20, .tainted_read = 5, .expired_read = 10, .changed = 10,
 	    .lapped = 10, .agreed = 1000, .parks = 100 } },
@@ -262,6 +262,8 @@ static void produce(void)
 		if (pos % MDBUS_OWN_BATCH == 0)
 			mdbus_ring_own(&bed.line[self], pos, MDBUS_OWN_BATCH);
 		publish(pos);
+		if (way->slot_size > MDBUS_CACHE_LINE)
+			mdbus_ring_warm(&bed.line[self], pos + 1u + pos % 3u, way->slot_size - MDBUS_CACHE_LINE);
 		mdbus_store_release(&shared->process[self].next, pos + 1u);
 		for (uint32_t r = bed_random(&seed), i = r & 127u ? 0 : r >> 24; i > 0; i--)
 			mdbus_pause();
