@@ -43,6 +43,8 @@ static const char *kind_of(const struct mdbus_served *b, uint32_t line)
 	const struct mdbus_line_desc *l = &b->map.dir->line[line];
 	const struct mdbus_arena_hdr *a = mdbus_bus_arena(&b->map, line);
 
+	if (l->from_mask != 0)
+		return "handed";
 	if (strcmp(l->backend, "af_xdp") == 0)
 		return "xdp";
 	if (strcmp(l->backend, "dpdk") != 0)

@@ -45,24 +45,25 @@ struct mdbus_channel_desc bed_channel_default(const char *layout, uint32_t nline
 
 void bed_open(struct bed *b, const struct mdbus_channel_desc *channel, uint32_t nline, uint32_t nframes)
 {
-	bed_open_handed(b, channel, nline, nframes, 0);
+	bed_open_handed(b, channel, nline, nframes, 0, 0);
 }
 
-/* Lines 1 and on are handed packets by line 0. */
-static void describe_handed(struct mdbus_bus_hdr *dir, uint32_t k, uint32_t hand_size)
+static void describe_handed(struct mdbus_bus_hdr *dir, uint32_t k, uint32_t ngiver, uint32_t hand_size)
 {
-	if (k == 0) {
-		dir->line[0].to_mask = ((1u << dir->nline) - 1u) & ~1u;
-		dir->line[0].hand_size = hand_size;
+	uint32_t givers = (1u << ngiver) - 1u;
+
+	dir->line[k].group = 0;
+	if (k < ngiver) {
+		dir->line[k].to_mask = ((1u << dir->nline) - 1u) & ~givers;
+		dir->line[k].hand_size = hand_size;
 		return;
 	}
-	dir->line[k].group = 0;
-	dir->line[k].from_mask = 1;
+	dir->line[k].from_mask = givers;
 	snprintf(dir->line[k].backend, sizeof(dir->line[k].backend), "handed");
 }
 
 void bed_open_handed(struct bed *b, const struct mdbus_channel_desc *channel, uint32_t nline, uint32_t nframes,
-                     uint32_t hand_size)
+                     uint32_t ngiver, uint32_t hand_size)
 {
 	memset(b, 0, sizeof(*b));
 	b->nline = nline;
@@ -86,8 +87,8 @@ void bed_open_handed(struct bed *b, const struct mdbus_channel_desc *channel, ui
 		d->frame_size = 2048;
 		d->group = k;
 		d->cpu = -1;
-		if (hand_size != 0)
-			describe_handed(b->bus.dir, k, hand_size);
+		if (ngiver != 0)
+			describe_handed(b->bus.dir, k, ngiver, hand_size);
 		b->bus.dir->line_state[k] = MDBUS_LINE_UP;
 		b->bus.arena[k] = region(mdbus_shape_arena_size(d, 1));
 		mdbus_shape_arena_init(b->bus.arena[k].base, d, k, 1);

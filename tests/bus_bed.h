@@ -29,9 +29,12 @@ struct mdbus_channel_desc bed_channel_default(const char *layout, uint32_t nline
 
 /* One channel, nline lines of nframes frames, one seat; lines are up. Aborts the test when memory is short. */
 void bed_open(struct bed *b, const struct mdbus_channel_desc *channel, uint32_t nline, uint32_t nframes);
-/* The same; lines 1 and on are part of line 0, which hands packets over to them by rings of hand_size entries. */
+/*
+ * The same; all lines are part of line 0, and the first ngiver hand packets over to each of the others by rings of hand_size
+ * entries.
+ */
 void bed_open_handed(struct bed *b, const struct mdbus_channel_desc *channel, uint32_t nline, uint32_t nframes,
-                     uint32_t hand_size);
+                     uint32_t ngiver, uint32_t hand_size);
 void bed_close(struct bed *b);
 
 /* Put a packet into a free frame of a line and let its channel take it. */

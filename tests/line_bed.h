@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * line_bed.h - whole lines without mdbusd: line 0 receives from a source of this file's, and hands packets over to the others.
+ * line_bed.h - whole lines without mdbusd: the first ones receive, each from a source of this file's, and hand packets over to
+ * the others.
  *
  * One channel, one flow, packets of one message each, in order.  Which share the flow belongs to is the sender's port.
  */
@@ -20,7 +21,7 @@
 #define BED_PORT 7001u
 #define BED_OFF  256u /* of a payload in its frame */
 
-/* What line 0 receives: numbers from `next` up to `end`.  Set by the test before mdbus_line_start. */
+/* What a line receives: numbers from `next` up to `end`.  Set by the test before mdbus_line_start. */
 struct bed_source {
 	uint64_t next, end;
 	uint16_t port; /* the sender's */
@@ -29,7 +30,8 @@ struct bed_source {
 	uint32_t frame_size;
 };
 
-static struct bed_source source;
+static struct bed_source sources[MDBUS_LINES_MAX]; /* by line */
+#define source sources[0]
 
 static inline uint32_t source_packet(uint64_t seq, uint8_t *to)
 {
@@ -40,11 +42,13 @@ static inline uint32_t source_packet(uint64_t seq, uint8_t *to)
 
 static inline void *source_open(struct mdbus_backend_env *env)
 {
-	source.pool = env->pool;
-	source.frames = env->frames;
-	source.frame_size = env->arena->frame_size;
+	struct bed_source *s = &sources[env->bus->index];
+
+	s->pool = env->pool;
+	s->frames = env->frames;
+	s->frame_size = env->arena->frame_size;
 	CHECK(env->senders);
-	return &source;
+	return s;
 }
 
 static inline int source_poll(void *self, struct mdbus_rx *rx, uint32_t max)
@@ -96,14 +100,15 @@ static inline uint16_t port_of_share(uint32_t k, uint32_t n)
 	return port;
 }
 
-static inline void line_bed_open(struct bed *b, uint32_t nline, uint32_t nframes, uint32_t hand_size, uint64_t gap_ns)
+static inline void line_bed_open(struct bed *b, uint32_t nline, uint32_t nframes, uint32_t ngiver, uint32_t hand_size,
+                                 uint64_t gap_ns)
 {
 	struct mdbus_channel_desc c = bed_channel_default("moldudp64", nline);
 
 	c.gap_timeout_ns = gap_ns;
 	for (uint32_t k = 0; k < nline; k++)
 		c.flow[k] = (struct mdbus_flow_desc){ .addr = htonl(BED_DST), .port = BED_PORT };
-	bed_open_handed(b, &c, nline, nframes, hand_size);
+	bed_open_handed(b, &c, nline, nframes, ngiver, hand_size);
 	for (uint32_t k = 0; k < nline; k++) {
 		b->bus.dir->line[k].batch = 64;
 		b->bus.dir->line[k].low_watermark = 8;
@@ -114,7 +119,7 @@ static inline void line_bed_open(struct bed *b, uint32_t nline, uint32_t nframes
 /* A process that was killed: only its private memory goes. */
 static inline void line_bed_bury(struct mdbus_line *l)
 {
-	if (l->backend != &source)
+	if (l->ops != &source_ops)
 		free(l->backend);
 	l->backend = NULL;
 	mdbus_line_stop(l);
@@ -131,7 +136,7 @@ static inline void line_bed_up(struct bed *b, struct mdbus_line *l, uint32_t k)
 	l->bus.lease_id = ++b->bus.dir->next_lease;
 	b->bus.dir->line[k].lease.id = l->bus.lease_id;
 	mdbus_store_release(&b->bus.dir->line_state[k], MDBUS_LINE_UP);
-	if (k == 0)
+	if (b->bus.dir->line[k].to_mask != 0)
 		l->ops = &source_ops;
 	if (mdbus_line_start(l) != 0) {
 		printf("line %u: %s\n", k, l->error);

@@ -201,7 +201,7 @@ int main(void)
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHECK(shared != MAP_FAILED);
 	shared->received = shared->read = 1;
-	line_bed_open(&bed, LINES, FRAMES, SIZE, GAP_NS);
+	line_bed_open(&bed, LINES, FRAMES, 1, SIZE, GAP_NS);
 	a = bed.bus.arena[0].base;
 	sub = mdbus_sub_over(&bed.bus, NULL);
 	last_ns = mdbus_clock_ns();

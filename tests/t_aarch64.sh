@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # mdbus on aarch64, whose memory is weak.  bus/ and the tests that need no more are compiled for any such machine and for those
-# with LSE.  Then what ring.h does to shared memory is read in the machine code: each order that its arguments rest on
-# has to be there, as the instruction that has it and at its place.  And the tests run, in qemu.
+# with LSE.  Then what ring.h and handover.h do to shared memory is read in the machine code: each order that their arguments
+# rest on has to be there, as the instruction that has it and at its place.  And the tests run, in qemu.
 #
 # What this cannot show is that those orders are enough: qemu runs on an x86-64 processor, which hardly reorders anything, so a
 # missing one does no harm there.  It shows that registers, sizes, alignment and instructions are right.
@@ -70,6 +70,8 @@ PROBE(int, probe_load_pair, struct mdbus_pair *out)
 }
 C
 
+echo '#include "bus/handover.c"' >>"$T/probe.c" # its own functions
+
 # What a function does to memory, a letter each: c a compare-and-swap of acquire and release, A and R a load that acquires and a
 # store that releases, F and f a full barrier and one for loads, l and s other loads and stores, ! anything else with an order.
 # Its stack does not count.
@@ -104,6 +106,13 @@ look_at_orders() {
 	ordered "stamp with acquire, ref, barrier, stamp" probe_look lAf 'Alfl'
 	ordered "bytes, barrier, stamp" probe_copy lAf 'l+fl'
 	ordered "half with acquire, half, barrier, half" probe_load_pair lAf 'Alfl+'
+	# packets handed over: entries before head, copies before floor, floor before frames are used, what was published before tail
+	ordered "head with release" mdbus_giver_show R 'R'
+	ordered "head and floor with release, barrier" mdbus_giver_take_back RF 'RRF'
+	ordered "tail with acquire" mdbus_giver_look A 'A'
+	ordered "floor and head with acquire" mdbus_taker_look A 'AA'
+	ordered "barrier, floor" mdbus_taker_still lf 'l*fl+'
+	ordered "tail with release" mdbus_taker_done R 'R'
 }
 
 # ---- the sources and tests ----

@@ -4,8 +4,10 @@
  * died or lies; what becomes of the frames; and that every message is published once, in order and whole, whatever happens.
  *
  * mutants: handed_forgotten tail_believed floor_unsaid entry_believed floor_ignored
- * mutants: handed_not_taken_back freed_at_once
+ * mutants: handed_not_taken_back freed_at_once nobody_woken
  */
+#include <sys/wait.h>
+#include <unistd.h>
 #include "../bus/handover.h"
 #include "../bus/shape.h"
 #include "line_bed.h"
@@ -23,7 +25,7 @@ static const char *doing = "";
 static void begin(const char *what)
 {
 	doing = what;
-	line_bed_open(&bed, 2, FRAMES, SIZE, GAP_NS);
+	line_bed_open(&bed, 2, FRAMES, 1, SIZE, GAP_NS);
 	source = (struct bed_source){ .next = 1, .end = 1, .port = port_of_share(1, 2) };
 	expected = 1;
 	sub = mdbus_sub_over(&bed.bus, NULL);
@@ -373,8 +375,82 @@ static void test_damaged_ring(void)
 	end();
 }
 
+/* Two queues of one line hand over to one process: it looks at both rings, and one's death is nothing to the other. */
+static void test_two_givers(void)
+{
+	static struct mdbus_line both;
+
+	doing = __func__;
+	line_bed_open(&bed, 3, FRAMES, 2, SIZE, GAP_NS);
+	for (uint32_t k = 0; k < 2; k++)
+		sources[k] = (struct bed_source){ .next = 1, .end = 1, .port = port_of_share(1, 2) };
+	expected = 1;
+	sub = mdbus_sub_over(&bed.bus, NULL);
+	line_bed_up(&bed, &giver, 0);
+	line_bed_up(&bed, &successor, 1);
+	line_bed_up(&bed, &both, 2);
+	CHECK(mdbus_line_round(&giver) == 0 && mdbus_line_round(&successor) == 0);
+	sources[0].end = sources[1].end = 11; /* of each the same, as if the flow had moved */
+	CHECK(mdbus_line_round(&giver) == 10 && mdbus_line_round(&successor) == 10);
+	CHECK(mdbus_line_round(&both) == 20);
+	read_to(11);
+	CHECK_U64(counted(&both.channel[0].mine->count.duplicates), 10);
+	sources[0].end = sources[1].end = 21;
+	CHECK(mdbus_line_round(&giver) == 10);
+	line_bed_down(&bed, 0);
+	line_bed_bury(&giver);
+	CHECK(mdbus_line_round(&both) == 10);
+	read_to(21);
+	CHECK(mdbus_line_round(&successor) == 10);
+	CHECK_U64(successor.stock.held, 10);
+	line_bed_up(&bed, &giver, 0);
+	CHECK_U64(giver.stock.held, 0);
+	CHECK(mdbus_line_round(&both) == 10);
+	CHECK(mdbus_line_round(&successor) == 0);
+	CHECK_U64(successor.stock.held, 0);
+	mdbus_line_stop(&both);
+	mdbus_line_stop(&successor);
+	mdbus_line_stop(&giver);
+	end();
+}
+
+/* One that sleeps is woken, whether it looks at one ring or at several; it would sleep for longer than this test may take. */
+static void test_woken(void)
+{
+	for (uint32_t n = 1; n <= 2; n++) {
+		struct mdbus_taker t[2];
+		pid_t child;
+
+		begin(__func__);
+		line_bed_up(&bed, &taker, 1);
+		CHECK(mdbus_taker_init(&t[0], &taker.bus, 1, 0) == 0 && mdbus_taker_init(&t[1], &taker.bus, 1, 0) == 0);
+		child = fork();
+		CHECK(child >= 0);
+		if (child == 0) {
+			alarm(15);
+			mdbus_taker_wait(&taker.bus, t, n, 900u * 1000000u);
+			_exit(0);
+		}
+		while (mdbus_load_acquire(&taker.arena->taker.sleeping) == 0)
+			CHECK(waitpid(child, NULL, WNOHANG) == 0);
+		usleep(20000); /* mostly it sleeps by now; if not, it has to notice before it does */
+		CHECK(waitpid(child, NULL, WNOHANG) == 0);
+		CHECK(mdbus_line_round(&giver) == 0);
+		receive(&giver, 1);
+		CHECK(mdbus_line_round(&giver) == 0);
+		int status = -1;
+
+		CHECK(waitpid(child, &status, 0) == child && status == 0);
+		mdbus_line_stop(&taker);
+		mdbus_line_stop(&giver);
+		end();
+	}
+}
+
 int main(void)
 {
+	test_two_givers();
+	test_woken();
 	test_handed();
 	test_down();
 	test_killed_in_a_batch();
