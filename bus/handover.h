@@ -111,12 +111,13 @@ static inline uint32_t mdbus_giver_room(const struct mdbus_giver *g)
 /* Write the next entry; there is room.  It is not shown yet.  Killed inside: nobody knows of it. */
 void mdbus_giver_put(struct mdbus_giver *g, const struct mdbus_hand_entry *e);
 
-/* Show all entries written.  True: there were new ones. */
+/* Show all entries written.  True: there were new ones.  Killed inside: all of them are shown, or none. */
 bool mdbus_giver_show(struct mdbus_giver *g, uint64_t now_ns);
 
 /*
  * Entries [g->tail, g->head) were looked at here: they are the giver's again.  Their frames may be used when this returns, which
- * leaves it to the caller to go through them; g->tail = g->head is its last step.
+ * leaves it to the caller to go through them; g->tail = g->head is its last step.  Killed inside: they are still handed over,
+ * though published, or they are not.
  */
 void mdbus_giver_take_back(struct mdbus_giver *g);
 
@@ -149,16 +150,29 @@ uint32_t mdbus_taker_look(struct mdbus_taker *t);
  */
 bool mdbus_taker_copy(struct mdbus_taker *t, uint64_t n, struct mdbus_hand_entry *e, uint8_t *to);
 
+/* Have the payload of entry n come into the cache, if there is one. */
+static inline void mdbus_taker_prefetch(const struct mdbus_taker *t, uint64_t n)
+{
+	const struct mdbus_hand_entry *e = &t->ring->entry[n & (t->size - 1u)];
+	uint32_t frame = mdbus_load_relaxed(&e->frame), off = mdbus_load_relaxed(&e->off);
+
+	if (frame < t->nframes && off < 1u << t->frame_shift)
+		__builtin_prefetch(t->arena + t->frames_off + ((uint64_t)frame << t->frame_shift) + off);
+}
+
 /* Entries below the value returned were taken back, and copies of them made before this call may be anything. */
 uint64_t mdbus_taker_still(const struct mdbus_taker *t);
 
 /* Everything below t->next is published, or not this line's to publish.  Killed before: it is done again, by the giver. */
 void mdbus_taker_done(struct mdbus_taker *t);
 
-/* Say under which lease entries are taken (0: none any more), and that this process sleeps. */
+/* Say under which lease entries are taken; 0: none any more.  Killed inside: said or not, of a lease that ends with the process. */
 void mdbus_taker_ready(const struct mdbus_bus *bus, uint32_t lease);
 
-/* Sleep until there is something in one of n rings, at most timeout_us. */
+/*
+ * Sleep until there is something in one of n rings, at most timeout_us.  Killed inside: the giver still thinks that it must wake
+ * somebody, which costs it a system call now and then while there is no successor.
+ */
 void mdbus_taker_wait(const struct mdbus_bus *bus, const struct mdbus_taker *t, uint32_t n, uint32_t timeout_us);
 
 #endif

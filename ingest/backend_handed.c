@@ -46,6 +46,8 @@ static uint32_t take(struct handed_line *h, struct mdbus_taker *t, struct mdbus_
 	for (; n > 0 && got < max && mdbus_frames_get(h->pool, &frame); n--, t->next++) {
 		uint8_t *to = h->frames + (uint64_t)frame * h->frame_size + MDBUS_FRAME_META;
 
+		if (n > 1u)
+			mdbus_taker_prefetch(t, t->next + 1u);
 		bool whole = mdbus_taker_copy(t, t->next, &e, to);
 
 		if (!whole || !carries(h, e.channel)) {
@@ -82,16 +84,6 @@ static int handed_poll(void *self, struct mdbus_rx *rx, uint32_t max)
 		got += take(h, &h->taker[(h->turn + i) % h->ntaker], rx + got, max - got);
 	h->turn++;
 	return (int)got;
-}
-
-static uint32_t handed_waiting(void *self)
-{
-	struct handed_line *h = self;
-	uint32_t n = 0;
-
-	for (uint32_t i = 0; i < h->ntaker; i++)
-		n += mdbus_taker_look(&h->taker[i]);
-	return n;
 }
 
 /* The batch was published. */
@@ -180,8 +172,7 @@ static void *handed_open(struct mdbus_backend_env *env)
 const struct mdbus_backend_ops mdbus_backend_handed = {
 	.name = "handed",
 	.open = handed_open,
-	.poll = handed_poll,
-	.waiting = handed_waiting,
+	.poll = handed_poll, /* and what waits is in frames of other lines */
 	.refill = handed_refill,
 	.wait = handed_wait,
 	.stats = handed_stats,
