@@ -356,7 +356,10 @@ int mdbus_line_round(struct mdbus_line *l)
 		MDBUS_HOOK("line.frames");
 		l->bell_due = true;
 		l->idle = 0;
+		l->warm = MDBUS_CACHE_LINE;
 	} else {
+		if (l->warm != 0)
+			l->warm = mdbus_channel_warm(&l->channel[l->last], l->warm);
 		mdbus_count(&l->arena->count.idle_polls, 1u);
 		if (l->stock.low)
 			look_at_frames(l, 0);

@@ -46,6 +46,8 @@ struct mdbus_line {
 	uint64_t emptied_ns; /* when the backend last had less than was asked for */
 	uint64_t stats_ns;
 	uint32_t idle;
+	uint32_t last; /* channel of the last packet */
+	uint32_t warm; /* what is warmed next of its next slot, 0: nothing (mdbus_channel_warm) */
 	char error[512];
 };
 

@@ -97,6 +97,7 @@ static inline void mdbus_line_take(struct mdbus_line *l, uint32_t c, const struc
 	};
 
 	mdbus_line_count_malformed(l, mdbus_channel_packet(&l->channel[c], &chunk, now));
+	l->last = c;
 	if (l->channel[c].resolver.open)
 		mdbus_line_note_open(l, c);
 }
