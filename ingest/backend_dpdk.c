@@ -155,6 +155,7 @@ static void dpdk_close(void *self)
 		if (take_back(x, frame))
 			mdbus_frames_put(x->pool, frame);
 	}
+	mdbus_dpdk_veth_release();
 	(void)rte_eal_cleanup();
 	free(x->lent);
 	free(x->mbuf);
@@ -198,7 +199,9 @@ static struct mdbus_dpdk *set_up(struct mdbus_backend_env *env)
 	x->frame_shift = (uint32_t)__builtin_ctz(env->arena->frame_size);
 	x->nap_us = NAP_MIN_US;
 	x->port = RTE_MAX_ETHPORTS;
-	x->veth = mdbus_is_user_veth(env->line->interface);
+	if (mdbus_is_user_veth(env->line->interface))
+		x->veth = (struct dpdk_veth){ .interface = env->line->interface, .run_dir = env->run_dir,
+			                      .queue = env->line->queue, .ring = env->line->rx_ring };
 	x->lent = calloc(x->nframes / 64 + 1, sizeof(*x->lent));
 	x->mbuf = calloc(x->nframes, sizeof(struct rte_mbuf *));
 	if (x->lent && x->mbuf)

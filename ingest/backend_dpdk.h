@@ -33,6 +33,12 @@ enum dpdk_groups {
 	DPDK_GROUPS_PROMISC,
 };
 
+/* Which queue of which port, and how many frames may wait there (0: many). */
+struct dpdk_veth {
+	const char *interface, *run_dir;
+	uint32_t queue, ring;
+};
+
 /* The port's own counters. */
 struct dpdk_xstats {
 	struct rte_eth_xstat *now;
@@ -62,8 +68,7 @@ struct mdbus_dpdk {
 	const struct mdbus_line_desc *line;
 	struct rte_eth_dev_info info;
 	bool huge, mapped, registered;
-	bool veth;             /* a virtual NIC; its link comes and goes with the bridge */
-	uint32_t unplugged;    /* looks at its link in a row that found it down */
+	struct dpdk_veth veth; /* if the port is a virtual NIC, whose link comes and goes with the bridge; else interface NULL */
 	void *region;          /* what of the arena is registered with DPDK */
 	size_t region_len;
 	uint32_t region_page;
@@ -103,16 +108,17 @@ void mdbus_dpdk_port_report(struct mdbus_dpdk *x);
 void mdbus_dpdk_port_warn(const struct mdbus_dpdk *x);
 
 /* ---- backend_dpdk_veth.c ---- */
-/* Which queue of which port, and how many frames may wait there (0: many). */
-struct dpdk_veth {
-	const char *interface, *run_dir;
-	uint32_t queue, ring;
-};
 /* What DPDK calls a virtual NIC, the number-th of this process.  -ENAMETOOLONG: the port's path is too long, or has a comma. */
 int mdbus_dpdk_veth_device(const struct dpdk_veth *v, uint32_t number, char *text, size_t size);
-bool mdbus_dpdk_veth_is_up(uint16_t port);
-/* Start the port and have the bridge take it; a queue whose last holder has just died may be taken for a moment. */
-int mdbus_dpdk_veth_start(uint16_t port, const char *interface, char *err, size_t errlen);
+/*
+ * Start the port and have the bridge take it; a queue whose last holder has just died may be taken for a moment.  From here
+ * on DPDK's interrupt thread does nothing but in the functions below.
+ */
+int mdbus_dpdk_veth_start(uint16_t port, const struct dpdk_veth *v, char *err, size_t errlen);
+/* False: the bridge has gone.  Only the thread that polls may ask. */
+bool mdbus_dpdk_veth_still_up(uint16_t port);
+/* Before DPDK's environment is left. */
+void mdbus_dpdk_veth_release(void);
 /* About once a second, between polls: plug in again what a bridge that was restarted has let go. */
 void mdbus_dpdk_veth_look(struct mdbus_dpdk *x);
 

@@ -130,10 +130,10 @@ static struct rte_eth_link link_now(const struct mdbus_dpdk *x)
 
 int mdbus_dpdk_port_start(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
 {
-	int rc = x->veth ? mdbus_dpdk_veth_start(x->port, env->line->interface, env->error, sizeof(env->error)) :
-	                   rte_eth_dev_start(x->port);
+	bool veth = x->veth.interface != NULL;
+	int rc = veth ? mdbus_dpdk_veth_start(x->port, &x->veth, env->error, sizeof(env->error)) : rte_eth_dev_start(x->port);
 
-	if (rc && !x->veth)
+	if (rc && !veth)
 		snprintf(env->error, sizeof(env->error), "%s: the port does not start: %s%s", env->line->interface, strerror(-rc),
 		         mdbus_dpdk_eal_said());
 	else if (rc == 0)

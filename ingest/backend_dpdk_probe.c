@@ -45,13 +45,12 @@ static bool is_af_packet(const char *device)
  * What net_af_packet takes by default does not fit a frame of 2048, and is few.  It believes that its frames lie one behind
  * the other across blocks, so a block has to be a whole number of them, and of pages.
  */
-static int complete_device(const struct mdbus_dpdk *x, const char *run_dir, char *text, size_t size)
+static int complete_device(const struct mdbus_dpdk *x, char *text, size_t size)
 {
 	uint32_t frame = (1u << x->frame_shift) - RTE_PKTMBUF_HEADROOM, n = x->line->rx_ring;
 
-	if (x->veth)
-		return mdbus_dpdk_veth_device(&(struct dpdk_veth){ .interface = x->line->interface, .run_dir = run_dir,
-		                              .queue = x->line->queue, .ring = x->line->rx_ring }, 0, text, size);
+	if (x->veth.interface)
+		return mdbus_dpdk_veth_device(&x->veth, 0, text, size);
 	snprintf(text, size, "%s", x->line->interface);
 	if (!is_af_packet(text) || strstr(text, "framesz=") || strstr(text, "blocksz=") || strstr(text, "framecnt="))
 		return 0;
@@ -113,7 +112,7 @@ int mdbus_dpdk_probe(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
 {
 	uint64_t deadline_ns = mdbus_clock_ns() + RETRY_NS;
 	char device[sizeof(env->line->interface) + 128];
-	int rc = complete_device(x, env->run_dir, device, sizeof(device)), other = 0;
+	int rc = complete_device(x, device, sizeof(device)), other = 0;
 
 	if (rc) {
 		snprintf(env->error, sizeof(env->error), "%s: the port's path must be of at most %u characters, none of them a comma",

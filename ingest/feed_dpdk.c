@@ -27,7 +27,7 @@ struct device {
 	char name[MDBUS_USER_VETH_PATH_MAX + 64];
 	uint32_t queue, users;
 	uint16_t port;
-	bool started;
+	bool started, veth;
 	struct rte_mempool *pool;
 };
 
@@ -57,9 +57,14 @@ static int check(const struct mdbus_feed_tx_config *c, char *err, size_t errlen)
 	return -EINVAL;
 }
 
+static struct dpdk_veth veth_of(const struct mdbus_feed_tx_config *c)
+{
+	return (struct dpdk_veth){ .interface = c->dev, .run_dir = c->run_dir, .queue = c->queue, .ring = RING };
+}
+
 static int probe(struct device *d, const struct mdbus_feed_tx_config *c, char *err, size_t errlen)
 {
-	const struct dpdk_veth v = { .interface = c->dev, .run_dir = c->run_dir, .queue = c->queue, .ring = RING };
+	const struct dpdk_veth v = veth_of(c);
 	char text[256], name[64];
 	int rc = 0;
 
@@ -81,6 +86,7 @@ static int probe(struct device *d, const struct mdbus_feed_tx_config *c, char *e
 
 static int start_port(struct device *d, const struct mdbus_feed_tx_config *c, char *err, size_t errlen)
 {
+	const struct dpdk_veth v = veth_of(c);
 	struct rte_eth_conf conf = { .rxmode.mtu = RTE_ETHER_MTU };
 	char name[32], why[300] = "";
 	int rc;
@@ -91,7 +97,7 @@ static int start_port(struct device *d, const struct mdbus_feed_tx_config *c, ch
 	if (rc == 0)
 		rc = rte_eth_tx_queue_setup(d->port, 0, TX_RING, (unsigned)SOCKET_ID_ANY, NULL);
 	if (rc == 0 && mdbus_is_user_veth(c->dev))
-		rc = mdbus_dpdk_veth_start(d->port, c->dev, why, sizeof(why));
+		rc = mdbus_dpdk_veth_start(d->port, &v, why, sizeof(why));
 	else if (rc == 0)
 		rc = rte_eth_dev_start(d->port);
 	d->started = rc == 0;
@@ -115,8 +121,10 @@ static void leave(struct device *d)
 		(void)rte_eth_dev_close(d->port);
 	rte_mempool_free(d->pool);
 	free(d);
-	if (devices == NULL)
+	if (devices == NULL) {
+		mdbus_dpdk_veth_release();
 		(void)rte_eal_cleanup();
+	}
 }
 
 /* The device of that line, made if no other line has it. */
@@ -138,6 +146,7 @@ static struct device *join(const struct mdbus_feed_tx_config *c, char *err, size
 		return NULL;
 	}
 	snprintf(d->name, sizeof(d->name), "%s", c->dev);
+	d->veth = mdbus_is_user_veth(c->dev);
 	d->queue = c->queue;
 	d->port = RTE_MAX_ETHPORTS;
 	d->users = 1;
@@ -218,7 +227,7 @@ static int dpdk_send(void *self, const struct mdbus_feed_tx_packet *packets, uin
 	}
 	sent = rte_eth_tx_burst(t->on->port, 0, buf, (uint16_t)n);
 	rte_pktmbuf_free_bulk(buf + sent, n - sent);
-	return sent == 0 && !mdbus_dpdk_veth_is_up(t->on->port) ? -ENETDOWN : sent;
+	return sent == 0 && t->on->veth && !mdbus_dpdk_veth_still_up(t->on->port) ? -ENETDOWN : sent;
 }
 
 extern const struct mdbus_feed_tx_ops mdbus_feed_tx_dpdk __attribute__((visibility("default")));

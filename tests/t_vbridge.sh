@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 180
-# mutants: veth_unplugged
+# mutants: veth_unplugged veth_thread_free
 #
 # DPDK lines and a feeder on virtual NICs that a virtual bridge joins.  Line A has two processes, each
 # on a queue of one NIC, and one of them is killed in the midst of it: line B carries what it then misses.  The bridge
@@ -40,7 +40,7 @@ feed() { # COUNT SESSION
 		lines+=(--line "A$i,to=239.1.1.$i:700$i,dev=user-veth:feed-a,from=10.77.0.1"
 			--line "B$i,to=239.1.2.$i:700$i,dev=user-veth:feed-b,from=10.77.1.1")
 	done
-	start feed "$MDBUS_BIN/mdbus-feed" --transport dpdk --generate moldudp64 --count "$1" --size 300 --rate 2500 \
+	start feed "$MDBUS_BIN/mdbus-feed" --transport dpdk --generate moldudp64 --count "$1" --size 300 --rate 1200 \
 		--session "$2" --log "$T/log" --linger-ms 300 "${lines[@]}"
 }
 judge() { # WHAT
@@ -82,6 +82,23 @@ for wrong in "dev=lo" "from=10.0.0.1" "dev=user-veth:nowhere,from=10.0.0.1" "dev
 		--size 40 --line "A,to=239.1.1.1:7001,$wrong"
 done
 
+# ---- the bridge dies under a feeder ----
+
+stop bridge
+for round in 1 2 3 4 5 6 7 8; do
+	start_bridge
+	start feed "$MDBUS_BIN/mdbus-feed" --transport dpdk --generate moldudp64 --count 0 --size 60 \
+		--line A,to=239.9.9.9:7000,dev=user-veth:feed-a,from=10.77.0.1
+	fed() { [ "$(bridge_count '.ports[0].queues[0].rx_frames')" -gt 1000 ]; }
+	wait_for 10 "the feed" fed
+	stop bridge KILL
+	status=0
+	wait "$(pid_of feed)" || status=$?
+	unset 'started[feed]'
+	same "the feeder's status in round $round" "1 Network is down" "$status $(grep -o 'Network is down' "$T/feed.log")"
+done
+start_bridge
+
 # ---- the bridge dies, and comes back ----
 
 for line in A A2 B; do start_line "$line"; done
@@ -99,13 +116,13 @@ same "the lines' processes" 0 "$(for line in A A2 B; do running "$line" || echo 
 # ---- two processes on one NIC, one is killed ----
 
 judge
-feed 10000 first
+feed 6000 first
 sleep 1
 stop A2 KILL
 sleep 0.3
 start_line A2
 judged "a queue's process is killed"
-spread=$(bridge_count '[.ports[] | select(.port == "nic-a").queues[].tx_frames] | map(. > 2000) | tostring')
+spread=$(bridge_count '[.ports[] | select(.port == "nic-a").queues[].tx_frames] | map(. > 1000) | tostring')
 same "both queues have flows" "[true,true]" "$spread"
 [ "$(value A2 .messages.won)" -gt 100 ] || fail "the killed process does nothing since: $(value A2 .messages)"
 [ "$(value A '.counters.frames_free + .counters.frames_held')" = 8192 ] || fail "frames of A: $(value A .counters)"
