@@ -40,14 +40,18 @@ static void insert(struct mdbus_flow_map *m, const struct mdbus_flow_desc *d)
 	m->flow[m->nflow++] = (struct mdbus_flow){ .addr = d->addr, .source = d->source, .port = d->port };
 }
 
-/* Each channel is a flow of its own number. */
-static void insert_channels(struct mdbus_flow_map *m)
+/* Each channel is a flow of its own number.  False: the line carries none. */
+static bool insert_channels(struct mdbus_flow_map *m)
 {
+	bool any = false;
+
 	m->nflow = m->dir->nchannel;
 	for (uint32_t c = 0; c < m->nflow; c++) {
 		m->channel[c] = c;
 		m->first[c + 1u] = c + 1u;
+		any |= m->dir->channel[c].line_mask >> m->line & 1u;
 	}
+	return any;
 }
 
 int mdbus_flow_map_init(struct mdbus_flow_map *m, const struct mdbus_bus_hdr *dir, uint32_t line)
@@ -71,8 +75,10 @@ int mdbus_flow_map_init(struct mdbus_flow_map *m, const struct mdbus_bus_hdr *di
 	}
 	memset(m->table, 0xff, size * sizeof(*m->table));
 	if (dir->line[line].from_mask != 0) {
-		insert_channels(m);
-		return 0;
+		if (insert_channels(m))
+			return 0;
+		mdbus_flow_map_free(m);
+		return -ENOENT;
 	}
 	for (uint32_t c = 0; c < dir->nchannel; c++)
 		if (dir->channel[c].flow[line].addr != 0)

@@ -111,6 +111,7 @@ static int set_up_channels(struct mdbus_line *l)
 		l->ring[c] = &l->channel[c].ring;
 		l->mine[l->nmine++] = c;
 	}
+	l->last = l->mine[0]; /* the first packets may be of no channel, or handed over */
 	l->stock.ring = l->ring;
 	l->stock.channel = l->channel;
 	for (uint32_t i = 0; i < l->nmine; i++) {
