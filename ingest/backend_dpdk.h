@@ -70,7 +70,7 @@ struct mdbus_dpdk {
 	bool huge, mapped, registered;
 	struct dpdk_veth veth; /* if the port is a virtual NIC, whose link comes and goes with the bridge; else interface NULL */
 	void *region;          /* what of the arena is registered with DPDK */
-	size_t region_len;
+	size_t region_len, map_step, nmapped; /* the IOMMU has been told of so many steps of it */
 	uint32_t region_page;
 	enum dpdk_groups groups;
 	bool isolated;         /* the port delivers what its rules name and nothing else */

@@ -11,7 +11,6 @@
  * The EAL may be started once a process and prints what it likes.  Here its words are kept, and told when something fails.
  */
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -26,6 +25,7 @@
 #include "backend_dpdk.h"
 
 #define ARGS_MAX 16
+#define USER_ADDRESS_BITS 47
 
 /* ---- what DPDK says ---------------------------------------------------------------------------------------- */
 
@@ -145,17 +145,27 @@ static bool can_have_huge(const struct mdbus_arena_hdr *arena, uint32_t mib)
 	return free_pages("2048") * 2 >= mib || free_pages("1048576") * 1024 >= mib;
 }
 
-/* Without one a card is given physical addresses, if anything; the EAL knows what its driver needs. */
-static bool has_iommu(void)
+/*
+ * True if the card's IOMMU takes fewer bits of address than a process has, as Intel's in desktop machines do.  The EAL places
+ * its own memory low enough for those; the line's is where the kernel has put it.
+ */
+static bool is_iommu_narrow(const char *device)
 {
-	DIR *at = opendir("/sys/kernel/iommu_groups");
-	int n = 0;
+	size_t len = strcspn(device, ",");
+	bool whole = strchr(device, ':') != memrchr(device, ':', len);
+	char path[128], text[32] = "";
+	uint64_t cap;
+	FILE *f;
 
-	while (at && readdir(at))
-		n++;
-	if (at)
-		closedir(at);
-	return n > 2;
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s%.*s/iommu/intel-iommu/cap", whole ? "" : "0000:", (int)len, device);
+	f = fopen(path, "re");
+	if (f == NULL)
+		return false;
+	if (fgets(text, sizeof(text), f) == NULL)
+		text[0] = '\0';
+	fclose(f);
+	cap = strtoull(text, NULL, 16);
+	return cap != 0 && (cap >> 16 & 63) + 1 < USER_ADDRESS_BITS;
 }
 
 struct arguments {
@@ -183,8 +193,10 @@ static void choose_arguments(struct mdbus_dpdk *x, struct arguments *a, const ch
 	add(a, program);
 	add(a, a->cores);
 	add(a, a->prefix);
-	if (!mdbus_dpdk_is_pci(x->line->interface) || has_iommu())
-		add(a, "--iova-mode=va");
+	if (!mdbus_dpdk_is_pci(x->line->interface))
+		add(a, "--iova-mode=va"); /* for a card, the EAL finds out what it is bound to */
+	else if (is_iommu_narrow(x->line->interface))
+		add(a, "--iova-mode=pa");
 	add(a, "--no-telemetry");
 	add(a, "--mbuf-pool-ops-name=ring_sp_sc");
 	add(a, mdbus_dpdk_is_pci(x->line->interface) ? a->device : "--no-pci");

@@ -3,7 +3,8 @@
  * backend_dpdk_pool.c - the arena's frames as DPDK's packet buffers.
  *
  * The frames region of the arena is registered with DPDK as external memory.  A device behind an IOMMU, and every virtual
- * one, uses our addresses (IOVA as VA); one without, as in most virtual machines, physical ones, which only hugepages keep.
+ * one, uses our addresses (IOVA as VA); one without, as in most virtual machines, or behind one that takes 39 bits, physical
+ * ones, which only hugepages keep.
  * Each buffer of the pool is pinned to one frame for good: what a port receives lies in the arena, behind 128 bytes of
  * headroom in which a frame's meta data (MDBUS_FRAME_META) lives, and is published as it is.
  *
@@ -57,25 +58,46 @@ static int check_pages(const struct mdbus_dpdk *x, struct mdbus_backend_env *env
 	if (rte_eal_iova_mode() != RTE_IOVA_PA ||
 	    (x->region_page > 4096u && device_address(x->frames) != (rte_iova_t)RTE_BAD_IOVA))
 		return 0;
-	snprintf(env->error, sizeof(env->error), "%s is not behind an IOMMU, so the line's memory must be on hugepages, and this "
-	         "process privileged: set hugepages = \"2M\", see mdbusctl status", x->line->interface);
+	snprintf(env->error, sizeof(env->error), "%s is not behind an IOMMU that reaches all addresses, so the line's memory must be on "
+	         "hugepages, and this process privileged: set hugepages = \"2M\", see mdbusctl status", x->line->interface);
 	return -EOPNOTSUPP;
 }
 
-/* A device behind an IOMMU must be told of memory that is not DPDK's. */
+static void unmap_device(struct mdbus_dpdk *x)
+{
+	while (x->nmapped > 0) {
+		uint8_t *page = (uint8_t *)x->region + (size_t)--x->nmapped * x->map_step;
+
+		(void)rte_dev_dma_unmap(x->info.device, page, device_address(page), x->map_step);
+	}
+}
+
+/*
+ * A device behind an IOMMU must be told of memory that is not DPDK's: all of it where the IOMMU takes our addresses, else, as
+ * it may reach less far than those, page by page at physical ones.  What is bound to no IOMMU cannot be told, nor has to be.
+ */
 static int map_device(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
 {
-	if (strcmp(rte_bus_name(rte_dev_bus(x->info.device)), "pci") != 0 || rte_eal_iova_mode() == RTE_IOVA_PA)
-		return 0;
-	if (rte_dev_dma_map(x->info.device, x->region, (uint64_t)(uintptr_t)x->region, x->region_len) != 0) {
-		int rc = -rte_errno;
+	bool physical = rte_eal_iova_mode() == RTE_IOVA_PA;
+	int rc;
 
-		snprintf(env->error, sizeof(env->error), "%s cannot reach the line's memory (%s): bind it to vfio-pci with "
-		         "the IOMMU on, see dpdk-devbind.py", x->line->interface, strerror(-rc));
-		return rc;
+	if (strcmp(rte_bus_name(rte_dev_bus(x->info.device)), "pci") != 0)
+		return 0;
+	x->map_step = physical ? x->region_page : x->region_len;
+	while (x->nmapped < x->region_len / x->map_step) {
+		uint8_t *page = (uint8_t *)x->region + (size_t)x->nmapped * x->map_step;
+
+		rte_errno = 0;
+		if (rte_dev_dma_map(x->info.device, page, device_address(page), x->map_step) != 0)
+			break;
+		x->nmapped++;
 	}
-	x->mapped = true;
-	return 0;
+	if (x->nmapped == x->region_len / x->map_step || (physical && x->nmapped == 0 && rte_errno == ENOTSUP))
+		return 0;
+	rc = rte_errno ? -rte_errno : -EFAULT;
+	snprintf(env->error, sizeof(env->error), "%s cannot reach the line's memory (%s)%s: bind it to vfio-pci with "
+	         "the IOMMU on, see dpdk-devbind.py", x->line->interface, strerror(-rc), mdbus_dpdk_eal_said());
+	return rc;
 }
 
 static int register_region(struct mdbus_dpdk *x, struct mdbus_backend_env *env)
@@ -170,8 +192,7 @@ void mdbus_dpdk_pool_close(struct mdbus_dpdk *x)
 {
 	if (x->mempool)
 		rte_mempool_free(x->mempool);
-	if (x->mapped)
-		(void)rte_dev_dma_unmap(x->info.device, x->region, (uint64_t)(uintptr_t)x->region, x->region_len);
+	unmap_device(x);
 	if (x->registered)
 		(void)rte_extmem_unregister(x->region, x->region_len);
 }

@@ -19,7 +19,7 @@
 #define TX_RING      64u
 #define CLOCK_LOOK_US 20000u
 #define ETHER_HEAD   (RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN)
-#define ETHER_ROOM   (14u + 2u * 4u)
+#define ETHER_ROOM   (14u + 2u * 4u + 12u) /* the last for virtio, whose own header counts too */
 
 /* ---- configuration ----------------------------------------------------------------------------------------- */
 
