@@ -96,7 +96,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 # What scripts/deps installs, make has to find: so these start make, or a script that does, once more.
-demo: ## show a bus at work and check it: [PCAP=file [LAYOUT=name]] [SECONDS=n] [LOSS=percent] [BACKEND=af_xdp|kernel|dpdk|mixed]
+demo: ## show a bus at work and check it: [PCAP=file [LAYOUT=name]] [SECONDS=n] [LOSS=percent] [BACKEND=af_xdp|kernel|dpdk|user-veth|mixed]
 	@scripts/deps --quiet
 	@+$(MAKE) --no-print-directory all
 	@+BUILD='$(BUILD)' scripts/demo $(foreach v,PCAP LAYOUT SECONDS LOSS BACKEND,$(call demo_option,$(v)))
