@@ -35,7 +35,7 @@
  *	      while it takes back       some are published; all are still handed over, or for its successor to take back
  *	      after floor is stored     all are published
  *	taker before tail is stored     the giver takes all of them back; some are published
- *	      after                     they are published
+ *	      after                     they are published, but for those it kept back while a jump was agreed on
  *	both                            tail to head stay, frames and all, for whoever comes first
  *
  * Orders: entries, then head (release); the taker's load of head (acquire), then the entries and frames.  Copies, then floor
