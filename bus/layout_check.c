@@ -162,6 +162,41 @@ static void derive_cond(const struct mdbus_layout *l, struct mdbus_layout_cond *
 	}
 }
 
+static struct mdbus_layout_word derive_word(const struct mdbus_layout *l, const struct mdbus_layout_field *f)
+{
+	const unsigned width = f->width, end = (unsigned)f->offset + width;
+	struct mdbus_layout_word w = { 0 };
+
+	if (l->hdr < 8 || f->in_message || width == 0 || width > 8 || end > l->hdr)
+		return w;
+	w.at = end < 8 ? 0 : (uint16_t)(end - 8);
+	w.left = (uint8_t)(8u * (l->big_endian ? (unsigned)f->offset - w.at : w.at + 8u - end));
+	w.right = (uint8_t)(64u - 8u * width);
+	return w;
+}
+
+static struct mdbus_layout_first derive_first(const struct mdbus_layout *l, const struct mdbus_layout_rule *r)
+{
+	const struct mdbus_layout_cond *c = &r->cond[0];
+
+	if (r->ncond == 0 || l->hdr < 8)
+		return (struct mdbus_layout_first){ .quick = MDBUS_QUICK_NOT };
+	return (struct mdbus_layout_first){ .mask = c->mask, .want = c->want, .at = c->at, .quick = c->quick };
+}
+
+static uint8_t derive_walk(const struct mdbus_layout *l)
+{
+	bool counted = l->end_count && !l->seq.in_message && l->wrap != MDBUS_WRAP_MAX_TO_1;
+
+	if (l->msglen.width == 1)
+		return MDBUS_WALK_1;
+	if (l->msglen.width != 2)
+		return MDBUS_WALK_ANY;
+	if (counted)
+		return l->big_endian ? MDBUS_WALK_COUNTED_BE : MDBUS_WALK_COUNTED_LE;
+	return l->big_endian ? MDBUS_WALK_2_BE : MDBUS_WALK_2_LE;
+}
+
 void mdbus_layout_derive(struct mdbus_layout *l)
 {
 	uint32_t min = l->msglen.width ? (uint32_t)l->msglen.offset + l->msglen.width : 0;
@@ -172,6 +207,15 @@ void mdbus_layout_derive(struct mdbus_layout *l)
 	for (unsigned i = 0; i < MDBUS_LAYOUT_RULES_MAX; i++)
 		for (unsigned k = 0; k < MDBUS_LAYOUT_CONDS_MAX; k++)
 			derive_cond(l, &l->rule[i].cond[k]);
+	for (unsigned i = 0; i < MDBUS_LAYOUT_RULES_MAX; i++)
+		l->first[i] = derive_first(l, &l->rule[i]);
+	l->words = l->hdr >= 8;
+	l->walk = derive_walk(l);
+	l->seq_word = derive_word(l, &l->seq);
+	l->count_word = derive_word(l, &l->count);
+	l->pktlen_word = derive_word(l, &l->pktlen);
+	l->time_word = derive_word(l, &l->time);
+	l->pktseq_word = derive_word(l, &l->pktseq);
 }
 
 static bool derived_agrees(const struct mdbus_layout *l)

@@ -7,8 +7,9 @@
  * payload's length with that size covers them all.  Fields within messages were summed up into msg_min then, so one
  * comparison a message covers those; the walk goes on only by lengths that it has compared with the packet's end.
  *
- * It runs once a packet and once a message on the hot path.  The walk is therefore compiled once for each common form
- * of a length (1, 2 bytes; either byte order), from one body that the compiler specialises.
+ * It runs once a packet and once a message on the hot path.  What a layout's form decides for every packet was therefore
+ * derived from it beforehand: fields of the header are one load and two shifts each, rules are mostly passed over by
+ * their first conditions, and the walk is compiled once for each common form from one body that the compiler specialises.
  */
 #include <endian.h>
 #include <errno.h>
@@ -44,10 +45,16 @@ static ALWAYS_INLINE uint64_t load(const uint8_t *p, unsigned width, bool big)
 	}
 }
 
-static ALWAYS_INLINE uint64_t load_header(const struct mdbus_layout *l, const uint8_t *payload,
+static uint64_t load_header(const struct mdbus_layout *l, const uint8_t *payload,
                                           const struct mdbus_layout_field *f)
 {
 	return load(payload + f->offset, f->width, l->big_endian);
+}
+
+/* A field of a header that has 8 bytes, and so some 8 bytes around the field. */
+static ALWAYS_INLINE uint64_t load_word(const uint8_t *payload, struct mdbus_layout_word w, bool big)
+{
+	return load(payload + w.at, 8, big) << w.left >> w.right;
 }
 
 /* seq + n, in the layout's idea of what follows its greatest number. */
@@ -77,15 +84,19 @@ static inline uint64_t session_hash(const struct mdbus_layout *l, const uint8_t 
 
 	for (unsigned i = 0; i < l->nsession; i++) {
 		const uint8_t *p = payload + l->session[i].offset;
-		unsigned n = l->session[i].width;
+		const unsigned n = l->session[i].width;
 
 		if (l->session[i].mask) {
 			h = mix(h, load_header(l, payload, &l->session[i]) & l->session[i].mask);
 			continue;
 		}
-		for (; n > 8; n -= 8, p += 8)
+		if (n < 8) {
+			h = mix(h, load(p, n, false));
+			continue;
+		}
+		for (const uint8_t *last = p + n - 8; p < last; p += 8)
 			h = mix(h, load(p, 8, false));
-		h = mix(h, load(p, n, false));
+		h = mix(h, load(payload + l->session[i].offset + n - 8, 8, false));
 	}
 	return h ? h : 1;
 }
@@ -132,11 +143,13 @@ struct tally {
  */
 static ALWAYS_INLINE enum mdbus_decode_error walk_form(const struct mdbus_layout *l, const uint8_t *payload,
                                                        const struct mdbus_packet *p, struct mdbus_message *out,
-                                                       uint32_t max, struct tally *t, unsigned width, bool big)
+                                                       uint32_t max, struct tally *t, unsigned width, bool big,
+                                                       bool counted)
 {
 	const int64_t end = p->msgs_end, min = l->msg_min, bias = l->msglen.bias;
 	const uint8_t *const length_at = payload + l->msglen.offset;
-	const bool by_count = l->end_count, own_seq = l->seq.in_message, wraps = l->wrap == MDBUS_WRAP_MAX_TO_1;
+	const bool by_count = counted || l->end_count, own_seq = !counted && l->seq.in_message;
+	const bool wraps = !counted && l->wrap == MDBUS_WRAP_MAX_TO_1;
 	const uint32_t want = by_count ? p->frames : UINT32_MAX;
 	const int64_t least = l->align > 1 ? l->align : 1; /* fewer bytes at the end are pad, or nothing */
 	const struct mdbus_layout_field seq_at = l->seq;
@@ -188,16 +201,19 @@ static ALWAYS_INLINE enum mdbus_decode_error walk_form(const struct mdbus_layout
 static enum mdbus_decode_error walk(const struct mdbus_layout *l, const uint8_t *payload, const struct mdbus_packet *p,
                                     struct mdbus_message *out, uint32_t max, struct tally *t)
 {
-	switch (l->msglen.width * 2 + l->big_endian) {
-	case 2 * 1:
-	case 2 * 1 + 1:
-		return walk_form(l, payload, p, out, max, t, 1, false);
-	case 2 * 2:
-		return walk_form(l, payload, p, out, max, t, 2, false);
-	case 2 * 2 + 1:
-		return walk_form(l, payload, p, out, max, t, 2, true);
+	switch (l->walk) {
+	case MDBUS_WALK_1:
+		return walk_form(l, payload, p, out, max, t, 1, false, false);
+	case MDBUS_WALK_2_LE:
+		return walk_form(l, payload, p, out, max, t, 2, false, false);
+	case MDBUS_WALK_2_BE:
+		return walk_form(l, payload, p, out, max, t, 2, true, false);
+	case MDBUS_WALK_COUNTED_LE:
+		return walk_form(l, payload, p, out, max, t, 2, false, true);
+	case MDBUS_WALK_COUNTED_BE:
+		return walk_form(l, payload, p, out, max, t, 2, true, true);
 	default:
-		return walk_form(l, payload, p, out, max, t, l->msglen.width, l->big_endian);
+		return walk_form(l, payload, p, out, max, t, l->msglen.width, l->big_endian, false);
 	}
 }
 
@@ -291,15 +307,20 @@ static bool cond_holds_slowly(const struct mdbus_layout *l, const uint8_t *paylo
 }
 
 /* Most conditions are one comparison of eight bytes of the header, masked, as they lie there (mdbus_layout_derive). */
-static ALWAYS_INLINE bool cond_holds(const struct mdbus_layout *l, const uint8_t *payload,
-                                     const struct mdbus_packet *p, const struct mdbus_layout_cond *c)
+static ALWAYS_INLINE bool quick_holds(const uint8_t *payload, uint16_t at, uint64_t mask, uint64_t want, uint8_t quick)
 {
 	uint64_t raw;
 
+	memcpy(&raw, payload + at, sizeof(raw));
+	return ((raw & mask) == want) == (quick == MDBUS_QUICK_EQUAL);
+}
+
+static ALWAYS_INLINE bool cond_holds(const struct mdbus_layout *l, const uint8_t *payload,
+                                     const struct mdbus_packet *p, const struct mdbus_layout_cond *c)
+{
 	if (c->quick == MDBUS_QUICK_NOT)
 		return cond_holds_slowly(l, payload, p, c);
-	memcpy(&raw, payload + c->at, sizeof(raw));
-	return ((raw & c->mask) == c->want) == (c->quick == MDBUS_QUICK_EQUAL);
+	return quick_holds(payload, c->at, c->mask, c->want, c->quick);
 }
 
 /* The rule that gives the packet its event, or NULL.  Marks retransmissions and what is opaque on the way. */
@@ -307,8 +328,12 @@ static inline const struct mdbus_layout_rule *find_rule(const struct mdbus_layou
                                                         struct mdbus_packet *p)
 {
 	for (unsigned i = 0; i < l->nrule; i++) {
+		const struct mdbus_layout_first *first = &l->first[i];
 		const struct mdbus_layout_rule *r = &l->rule[i];
 		unsigned c = 0;
+
+		if (first->quick != MDBUS_QUICK_NOT && !quick_holds(payload, first->at, first->mask, first->want, first->quick))
+			continue;
 
 		while (c < r->ncond && cond_holds(l, payload, p, &r->cond[c]))
 			c++;
@@ -414,33 +439,45 @@ static inline enum mdbus_decode_error number_messages(const struct mdbus_layout 
 
 /* ---- a packet ---- */
 
-static inline enum mdbus_decode_error read_header(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
-                                                  struct mdbus_packet *p)
+static ALWAYS_INLINE uint64_t load_field(const struct mdbus_layout *l, const uint8_t *payload,
+                                         const struct mdbus_layout_field *f, struct mdbus_layout_word w, bool big)
+{
+	return l->words ? load_word(payload, w, big) : load_header(l, payload, f);
+}
+
+static ALWAYS_INLINE enum mdbus_decode_error read_fields(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
+                                                         struct mdbus_packet *p, bool big)
 {
 	if (len < l->hdr)
 		return MDBUS_DECODE_BAD_HEADER;
 	p->msgs_off = l->hdr;
 	p->msgs_end = len;
 	if (l->pktlen.width) {
-		int64_t n = (int64_t)load_header(l, payload, &l->pktlen) + l->pktlen.bias;
+		int64_t n = (int64_t)load_field(l, payload, &l->pktlen, l->pktlen_word, big) + l->pktlen.bias;
 
 		if (n < l->hdr || n > (int64_t)len)
 			return MDBUS_DECODE_BAD_LENGTH;
 		p->msgs_end = (uint32_t)n;
 	}
 	if (l->count.width)
-		p->frames = (uint32_t)load_header(l, payload, &l->count);
+		p->frames = (uint32_t)load_field(l, payload, &l->count, l->count_word, big);
 	else
 		p->frames = l->msglen.width ? MDBUS_FRAMES_TO_END : 1;
 	if (l->time.width)
-		p->time_ns = load_header(l, payload, &l->time);
+		p->time_ns = load_field(l, payload, &l->time, l->time_word, big);
 	if (l->pktseq.width)
-		p->pktseq = load_header(l, payload, &l->pktseq);
+		p->pktseq = load_field(l, payload, &l->pktseq, l->pktseq_word, big);
 	if (l->seq.width)
-		p->seq = l->seq.in_message ? p->pktseq : load_header(l, payload, &l->seq);
+		p->seq = l->seq.in_message ? p->pktseq : load_field(l, payload, &l->seq, l->seq_word, big);
 	if (l->nsession)
 		p->session = session_hash(l, payload);
 	return MDBUS_DECODE_OK;
+}
+
+static inline enum mdbus_decode_error read_header(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
+                                                  struct mdbus_packet *p)
+{
+	return l->big_endian ? read_fields(l, payload, len, p, true) : read_fields(l, payload, len, p, false);
 }
 
 enum mdbus_decode_error mdbus_layout_decode(const struct mdbus_layout *restrict l, const uint8_t *restrict payload,

@@ -121,6 +121,30 @@ struct mdbus_layout_rule {
 	struct mdbus_layout_cond cond[MDBUS_LAYOUT_CONDS_MAX];
 };
 
+/* Derived: a header field is (the 8 bytes from `at`, in the feed's order) << left >> right. */
+struct mdbus_layout_word {
+	uint16_t at;
+	uint8_t left, right;
+};
+
+/* Derived: a rule's first condition, whose rule mostly does not hold; all of them lie together. */
+struct mdbus_layout_first {
+	uint64_t mask, want;
+	uint16_t at;
+	uint8_t quick; /* enum mdbus_quick; NOT: the rule has to be looked at */
+	uint8_t pad[5];
+};
+
+/* Derived: what a walk over the messages has to look at. */
+enum mdbus_walk {
+	MDBUS_WALK_ANY = 0,
+	MDBUS_WALK_1,          /* lengths of 1 byte */
+	MDBUS_WALK_2_LE,       /* of 2 */
+	MDBUS_WALK_2_BE,
+	MDBUS_WALK_COUNTED_LE, /* the same, as many as the header counts, numbered from the header's number on without a wrap */
+	MDBUS_WALK_COUNTED_BE,
+};
+
 /* Plain data, without pointers: it is stored in shared memory as it is. */
 struct mdbus_layout {
 	char name[MDBUS_LAYOUT_NAME_MAX];
@@ -135,7 +159,11 @@ struct mdbus_layout {
 	uint16_t hdr;
 	uint8_t key_bytes, session_bytes; /* summed widths */
 	uint16_t msg_min; /* derived: bytes that a message has at least, those of its length and number fields */
-	uint16_t pad;
+	uint8_t walk;     /* derived: enum mdbus_walk */
+	uint8_t words;    /* derived: the header has 8 bytes, so its fields are words */
+	struct mdbus_layout_word seq_word, count_word, pktlen_word, time_word, pktseq_word;
+	uint32_t pad;
+	struct mdbus_layout_first first[MDBUS_LAYOUT_RULES_MAX];
 	struct mdbus_layout_field seq, count, pktlen, time, pktseq;
 	struct mdbus_layout_field msglen; /* width 0: no messages inside, the packet is one */
 	struct mdbus_layout_field key[MDBUS_LAYOUT_KEYS_MAX], session[MDBUS_LAYOUT_KEYS_MAX];
