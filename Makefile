@@ -107,6 +107,10 @@ check: ## build and run every test, sanitizers and mutants included; the last li
 	@scripts/deps --tests --quiet
 	@+BUILD='$(BUILD)' tests/run $(TESTS)
 
+.PHONY: check-vm
+check-vm: all ## lines on emulated network cards, bound to DPDK in a virtual machine: [KERNEL=image] [ACCEL=kvm|tcg]
+	@BUILD='$(BUILD)' tests/vm
+
 bench: ## measure, with the machine's own floor and mdbus's peers beside it: [BENCHES="bench_hop bench_peers"]
 	@scripts/deps --bench --quiet
 	@+$(MAKE) --no-print-directory all $(bench_bins)
