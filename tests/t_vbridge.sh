@@ -159,7 +159,7 @@ demo() { # WHAT PREFIX...
 	grep -q 'line B receives by dpdk memif' "$T/out" || fail "$what: not by DPDK: $(cat "$T/out")"
 	grep -q 'ingest A is started again and receives' "$T/out" || fail "$what: nothing was killed: $(cat "$T/out")"
 	dir=$(sed -n 's|.*MDBUS_RUN_DIR=\(.*\)/bus .*|\1|p' "$T/out")
-	[ -n "$dir" ] && [ ! -e "$dir" ] || fail "$what: left behind: $dir"
+	if [ -z "$dir" ] || [ -e "$dir" ]; then fail "$what: left behind: $dir"; fi
 	echo "$what: $(grep -c ' ok$' "$T/out") rows hold"
 }
 
