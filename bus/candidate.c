@@ -172,9 +172,9 @@ static int compare_in(const struct mdbus_channel *c, const struct mdbus_gen *g, 
 	struct mdbus_message m;
 	uint32_t n = 0;
 
-	if (mdbus_layout_decode(&c->desc.layout, p->bytes, p->len, &d) != MDBUS_DECODE_OK || d.no_messages)
+	if (mdbus_layout_decode(c->layout, p->bytes, p->len, &d) != MDBUS_DECODE_OK || d.no_messages)
 		return -1;
-	mdbus_layout_messages(&c->desc.layout, p->bytes, p->len, &d, &m, 1, &n);
+	mdbus_layout_messages(c->layout, p->bytes, p->len, &d, &m, 1, &n);
 	if (n == 0)
 		return -1;
 	return mdbus_channel_compare(c, g->base + (m.seq - g->first_seq), g->gen, p->bytes + m.off, m.len);
@@ -296,7 +296,7 @@ static void replay(struct mdbus_channel *c, uint64_t now_ns)
 	for (uint32_t i = 0; i < a->held; i++) {
 		struct mdbus_packet d;
 
-		if (mdbus_layout_decode(&c->desc.layout, a->chunk[i].bytes, a->chunk[i].len, &d) == MDBUS_DECODE_OK &&
+		if (mdbus_layout_decode(c->layout, a->chunk[i].bytes, a->chunk[i].len, &d) == MDBUS_DECODE_OK &&
 		    d.seq >= c->gen.first_seq)
 			mdbus_channel_publish(c, &a->chunk[i], &d, now_ns);
 	}
@@ -329,9 +329,9 @@ static void accept(struct mdbus_channel *c, uint32_t current_frame, uint64_t now
 
 static bool wraps(const struct mdbus_channel *c, uint64_t first)
 {
-	uint32_t bits = c->desc.layout.seq.width * 8u;
+	uint32_t bits = c->layout->seq.width * 8u;
 
-	return c->desc.layout.wrap == MDBUS_WRAP_MAX_TO_1 && bits < 64u && first == 1 &&
+	return c->layout->wrap == MDBUS_WRAP_MAX_TO_1 && bits < 64u && first == 1 &&
 	       c->next_seq == UINT64_C(1) << bits;
 }
 
@@ -452,7 +452,7 @@ static bool offer_behind(struct mdbus_channel *c, const struct mdbus_chunk *p, c
 	*evidence = EVIDENCE_RUN;
 	if (d->no_messages)
 		return false;
-	mdbus_layout_messages(&c->desc.layout, p->bytes, p->len, d, &m, 1, &n);
+	mdbus_layout_messages(c->layout, p->bytes, p->len, d, &m, 1, &n);
 	if (n == 0)
 		return true;
 	uint64_t pos = c->gen.base + (m.seq - c->gen.first_seq);
@@ -504,7 +504,7 @@ enum mdbus_decode_error mdbus_candidate_packet(struct mdbus_channel *c, const st
 	enum mdbus_decode_error err = MDBUS_DECODE_OK;
 
 	mdbus_packet_range(d, &first, &next);
-	mdbus_layout_session(&c->desc.layout, p->bytes, p->len, c->name);
+	mdbus_layout_session(c->layout, p->bytes, p->len, c->name);
 	if (next > MDBUS_SEQ_MAX) {
 		mdbus_count(&c->mine->count.out_of_window, 1u);
 		return MDBUS_DECODE_OK;

@@ -28,6 +28,7 @@ int mdbus_channel_init(struct mdbus_channel *c, const struct mdbus_bus *bus, uin
 		c->desc.agree_packets = 1;
 	if (c->desc.agree_packets > MDBUS_AGREE_MAX)
 		c->desc.agree_packets = MDBUS_AGREE_MAX;
+	c->layout = &c->desc.layout;
 	c->compare = c->desc.compare_every;
 	mdbus_resolver_init(&c->resolver, bus, index, line);
 	if (!c->desc.ordered) {
@@ -210,7 +211,7 @@ enum mdbus_decode_error mdbus_channel_publish(struct mdbus_channel *c, const str
 	struct tally t = { 0 };
 
 	if (!d->no_messages)
-		err = mdbus_layout_messages(&c->desc.layout, p->bytes, p->len, d, m, MDBUS_MESSAGES_MAX, &n);
+		err = mdbus_layout_messages(c->layout, p->bytes, p->len, d, m, MDBUS_MESSAGES_MAX, &n);
 	if (n > 0 && position(c, m[n - 1u].seq) >= c->resolver.head + c->desc.window)
 		mdbus_resolver_force(&c->resolver, now_ns, position(c, m[n - 1u].seq) + 1u - c->desc.window);
 	bool together = n > 1u && mdbus_ring_batches(&c->ring);
@@ -270,7 +271,7 @@ static void count_event(struct mdbus_channel *c, const struct mdbus_packet *d)
 enum mdbus_decode_error mdbus_channel_packet(struct mdbus_channel *c, const struct mdbus_chunk *p, uint64_t now_ns)
 {
 	struct mdbus_packet d;
-	enum mdbus_decode_error err = mdbus_layout_decode(&c->desc.layout, p->bytes, p->len, &d);
+	enum mdbus_decode_error err = mdbus_layout_decode(c->layout, p->bytes, p->len, &d);
 	uint64_t first, next;
 
 	if (err != MDBUS_DECODE_OK)

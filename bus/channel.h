@@ -55,44 +55,46 @@ struct mdbus_candidate {
 };
 
 struct mdbus_channel {
+	/* what every packet needs, line by line (mdbus_channel_prefetch) */
 	struct mdbus_ring ring;
+	const struct mdbus_layout *layout; /* desc's, or that of another channel which has the same */
+	struct mdbus_line_channel *mine;
+	struct mdbus_holds *holds;
+	struct mdbus_gen gen; /* where this line is; gen.gen 0: nowhere yet */
+	uint64_t session;     /* full hash */
+	uint64_t next_seq;    /* number after the newest one seen */
+	uint64_t limit;       /* positions of this generation end here: one before the next one's base, or the end of all */
+	uint64_t gen_hint;    /* ring's newest generation when limit was looked up */
 	const struct mdbus_bus *bus;
 	uint32_t index;
 	uint32_t line;
-	struct mdbus_channel_desc desc; /* a copy: shared memory may be changed under us */
-	struct mdbus_line_channel *mine;
-	struct mdbus_holds *holds;
-	/* where this line is */
-	struct mdbus_gen gen; /* gen.gen 0: nowhere yet */
-	uint64_t session;     /* full hash */
-	struct mdbus_gen prev; /* where it was before; gen 0: nowhere */
-	uint64_t prev_session;
-	uint64_t next_seq;    /* number after the newest one seen */
-	struct mdbus_seen seen; /* of the numbers before next_seq */
-	uint64_t limit;       /* positions of this generation end here: one before the next one's base, or the end of all */
-	uint64_t gen_hint;    /* ring's newest generation when limit was looked up */
 	uint32_t stranded;    /* messages in a row that were all too late */
+	uint32_t compare;     /* duplicates until the next comparison */
 	bool won;             /* this line published some of the last packet */
 	bool recovery;        /* fills holes that other lines leave, and nothing else (fill.c) */
-	uint8_t name[MDBUS_SESSION_MAX]; /* session bytes of the newest packet that did not continue this line's stream */
 	bool reset_hint;      /* the exchange has announced a restart: believe the next one at once */
-	uint32_t compare;     /* duplicates until the next comparison */
-	struct mdbus_resolver resolver;
-	uint64_t gaps_told;   /* of resolver.gaps, how many are in the counters */
-	struct mdbus_candidate candidate;
-	struct mdbus_keys keys;
-	uint64_t tail;        /* arrival order: where to look for a free position */
-	uint64_t late_ns;     /* how late the newest duplicate came that was looked at */
 	bool late_known;
 	/*
 	 * Called before a packet whose first number is ahead: those before it may have been dropped early, by whoever set
 	 * this, who tells by mdbus_channel_dropped.  NULL: none are.
 	 */
 	void (*catch_up)(void *self, uint64_t before);
+	struct mdbus_resolver resolver;
+	struct mdbus_seen seen; /* of the numbers before next_seq */
+	/* what few need */
 	void *catch_up_self;
+	uint64_t late_ns;     /* how late the newest duplicate came that was looked at */
+	uint64_t gaps_told;   /* of resolver.gaps, how many are in the counters */
+	uint64_t tail;        /* arrival order: where to look for a free position */
 	const uint64_t *emptied_ns; /* what arrived before this time has been taken; NULL: that is not known */
 	struct mdbus_channel *unseq; /* where this channel's unsequenced messages go, NULL: nowhere, they are counted */
-};
+	struct mdbus_keys keys;
+	struct mdbus_gen prev; /* where this line was before; gen 0: nowhere */
+	uint64_t prev_session;
+	uint8_t name[MDBUS_SESSION_MAX]; /* session bytes of the newest packet that did not continue this line's stream */
+	struct mdbus_candidate candidate;
+	struct mdbus_channel_desc desc; /* a copy: shared memory may be changed under us */
+} __attribute__((aligned(64)));
 
 /*
  * Set up `c` for `line` of an attached bus.  holds outlives it.  0, or -EINVAL if the directory holds nonsense.
@@ -193,6 +195,29 @@ static inline void mdbus_channel_progress(struct mdbus_channel *c)
 	uint64_t pos = c->gen.base + (c->next_seq - c->gen.first_seq);
 
 	mdbus_store_release(&c->mine->progress, c->gen.gen << 48 | pos);
+}
+
+/*
+ * Bring what a packet of this channel needs into the cache: first what lies in this process, and when that has come what it
+ * points to.  Lines whose packets are of many channels spend most of their time on this.
+ */
+static inline void mdbus_channel_prefetch(const struct mdbus_channel *c)
+{
+	const uint8_t *at = (const uint8_t *)c;
+
+	for (size_t off = 0; off <= offsetof(struct mdbus_channel, resolver); off += MDBUS_CACHE_LINE)
+		__builtin_prefetch(at + off, 1);
+	__builtin_prefetch(&c->seen.word[8], 1);
+	__builtin_prefetch(&c->desc.window);
+}
+
+static inline void mdbus_channel_prefetch_shared(const struct mdbus_channel *c)
+{
+	__builtin_prefetch(mdbus_ring_slot(&c->ring, c->gen.base + (c->next_seq - c->gen.first_seq)), 1);
+	__builtin_prefetch(&c->ring.hdr->gen);
+	__builtin_prefetch(c->mine, 1);
+	__builtin_prefetch(&c->mine->count, 1);
+	__builtin_prefetch((const uint8_t *)c->mine + 2u * MDBUS_CACHE_LINE, 1);
 }
 
 /*

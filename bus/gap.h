@@ -32,6 +32,10 @@
 #define MDBUS_CHECKPOINTS 16u /* how finely a resolver remembers when a position was first passed */
 
 struct mdbus_resolver {
+	uint64_t head;
+	uint64_t next_open_ns; /* when the generation after this one was first seen open; 0: not seen */
+	bool leading;          /* nothing but SKIP so far in this generation */
+	bool open;             /* there is a hole, or a generation to be closed: tick soon */
 	const struct mdbus_bus *bus;
 	uint32_t channel;
 	uint32_t line_mask;     /* lines whose progress counts */
@@ -40,10 +44,6 @@ struct mdbus_resolver {
 	uint64_t reorder_window;
 	uint64_t timeout_ns;
 	struct mdbus_gen gen;  /* generation that head is in; gen.gen 0: none open yet */
-	uint64_t head;
-	bool leading;          /* nothing but SKIP so far in this generation */
-	bool open;             /* there is a hole, or a generation to be closed: tick soon */
-	uint64_t next_open_ns; /* when the generation after this one was first seen open; 0: not seen */
 	uint64_t checkpoint_ns;
 	uint32_t ncheckpoint;
 	struct {

@@ -52,7 +52,7 @@ static bool key_of(const struct mdbus_channel *c, const uint8_t *bytes, uint32_t
 	int n = 0;
 
 	if (c->desc.unseq_of == 0) {
-		n = mdbus_layout_key(&c->desc.layout, bytes, len, k->field);
+		n = mdbus_layout_key(c->layout, bytes, len, k->field);
 		k->bytes = k->field;
 		k->len = n > 0 ? (uint32_t)n : 0;
 	} else {
@@ -176,7 +176,7 @@ enum mdbus_decode_error mdbus_keyed_packet(struct mdbus_channel *c, const struct
 
 	if (d->no_messages || (c->gen.gen == 0 && !enter(c)))
 		return MDBUS_DECODE_OK;
-	err = mdbus_layout_messages(&c->desc.layout, p->bytes, p->len, d, m, MDBUS_MESSAGES_MAX, &n);
+	err = mdbus_layout_messages(c->layout, p->bytes, p->len, d, m, MDBUS_MESSAGES_MAX, &n);
 	for (uint32_t i = 0; i < n; i++)
 		take(c, p, &m[i], now_ns);
 	return err;

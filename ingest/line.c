@@ -88,6 +88,19 @@ static int recover_frames(struct mdbus_line *l)
 	return 0;
 }
 
+/* Channels that have one layout read it from one place, which then stays in the cache. */
+static void share_layout(struct mdbus_line *l, uint32_t c)
+{
+	for (uint32_t i = 0; i < l->nmine; i++) {
+		const struct mdbus_layout *other = l->channel[l->mine[i]].layout;
+
+		if (memcmp(l->channel[c].layout, other, sizeof(*other)) != 0)
+			continue;
+		l->channel[c].layout = other;
+		return;
+	}
+}
+
 static int set_up_channels(struct mdbus_line *l)
 {
 	uint32_t n = l->bus.dir->nchannel;
@@ -110,6 +123,7 @@ static int set_up_channels(struct mdbus_line *l)
 		l->channel[c].emptied_ns = l->desc.from_mask != 0 || l->desc.to_mask != 0 ? NULL : &l->emptied_ns;
 		l->ring[c] = &l->channel[c].ring;
 		l->mine[l->nmine++] = c;
+		share_layout(l, c);
 	}
 	l->last = l->mine[0]; /* the first packets may be of no channel, or handed over */
 	l->stock.ring = l->ring;
@@ -312,17 +326,24 @@ static void look_at_frames(struct mdbus_line *l, uint32_t n)
 /* Packets of the own queue, or those that another line's process has handed over. */
 static inline void take_each(struct mdbus_line *l, uint32_t n, uint64_t now, bool handed)
 {
+	uint32_t channel[MDBUS_BATCH_MAX];
 	struct mdbus_udp udp;
 	uint64_t bytes = 0;
 	int32_t flow;
 
 	for (uint32_t i = 0; i < n; i++) {
-		struct mdbus_rx *rx = &l->rx[i];
-
 		mdbus_line_prefetch(l, i, n);
-		bytes += rx->len;
-		uint32_t c = mdbus_line_find_channel(l, rx, &udp, &flow);
+		bytes += l->rx[i].len;
+		channel[i] = mdbus_line_find_channel(l, &l->rx[i], &udp, &flow);
+		if (channel[i] != MDBUS_NO_CHANNEL)
+			mdbus_channel_prefetch(&l->channel[channel[i]]);
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		struct mdbus_rx *rx = &l->rx[i];
+		uint32_t c = channel[i];
 
+		if (i + 8u < n && channel[i + 8u] != MDBUS_NO_CHANNEL)
+			mdbus_channel_prefetch_shared(&l->channel[channel[i + 8u]]);
 		if (c != MDBUS_NO_CHANNEL)
 			mdbus_line_take(l, c, rx, now, handed && rx->rx_ns < now ? rx->rx_ns : now);
 		MDBUS_HOOK("line.taken");
