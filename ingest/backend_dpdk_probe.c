@@ -29,6 +29,7 @@
 #define OTHER_PIDS   8
 #define CHILD_STACK  (1u << 20)
 #define AF_PACKET_DRIVER "net_af_packet"
+#define WANTS_PHYSICAL "Expecting 'PA' IOVA mode" /* DPDK's words */
 #define PACKET_BLOCK 32u /* frames of 1920 or 3968 bytes that net_af_packet allocates together: whole pages */
 
 struct probe {
@@ -98,6 +99,9 @@ static int explain(struct mdbus_backend_env *env, int rc)
 	if (mdbus_is_user_veth(device))
 		snprintf(env->error, sizeof(env->error), "%s: there is no virtual bridge%s: start mdbus-vbridge, in the same run "
 		         "directory, or name the port's whole path", device, mdbus_dpdk_eal_said());
+	else if (mdbus_dpdk_is_pci(device) && strstr(mdbus_dpdk_eal_said(), WANTS_PHYSICAL))
+		snprintf(env->error, sizeof(env->error), "%s is bound to a driver without an IOMMU, so the line's memory must be on "
+		         "hugepages, and this process privileged: set hugepages = \"2M\", see mdbusctl status", device);
 	else if (mdbus_dpdk_is_pci(device))
 		snprintf(env->error, sizeof(env->error), "DPDK finds no port on PCI device %s%s: is it there (lspci), is it bound "
 		         "to vfio-pci (dpdk-devbind.py -b vfio-pci %s), is its driver installed?", device, mdbus_dpdk_eal_said(),
