@@ -136,11 +136,14 @@ hostile reclaim 1000 || fail "a thousand hung clients delay it: see above"
 well "a thousand hung clients"
 mkfifo "$T/hold"
 exec 9<>"$T/hold"
-start hang python3 -B "$MDBUS_TOP/tests/hostile.py" hang 1000 <"$T/hold"
+# shellcheck disable=SC2016
+start hang bash -c 'exec python3 -B "$1" hang 1000 <"$2"' bash "$MDBUS_TOP/tests/hostile.py" "$T/hold" # & would take its input away
 hung() { grep -q "^hung: " "$T/hang.log"; }
 wait_for 60 "the hung clients" hung
 bounded() { [ "$(descriptors)" -le $((descriptors_before + 3 * 256 + 16)) ]; }
 wait_for 10 "the connections to be bounded, $(descriptors) descriptors" bounded
+many() { [ "$(descriptors)" -gt $((descriptors_before + 256)) ]; }
+many || fail "$(descriptors) descriptors: no client hangs on"
 well "clients that hang on"
 stop hang KILL
 few() { [ "$(descriptors)" -le $((descriptors_before + 4)) ]; }
