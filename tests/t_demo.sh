@@ -54,6 +54,9 @@ fi
 refused "a capture without a layout" "LAYOUT=name" "$MDBUS_TOP/scripts/demo" --pcap "$MDBUS_TOP/LICENSE"
 refused "no capture" "there is no /none" "$MDBUS_TOP/scripts/demo" --pcap /none
 refused "a loss in words" "a percentage" "$MDBUS_TOP/scripts/demo" --loss some
+refused "a rate in words" "messages a second" "$MDBUS_TOP/scripts/demo" --rate fast
+refused "one wire of two" "--wire-a and --wire-b: both" "$MDBUS_TOP/scripts/demo" --wire-a lo=lo
+refused "a wire from nowhere" "no interface nowhere0" "$MDBUS_TOP/scripts/demo" --wire-a nowhere0=lo --wire-b lo=lo
 
 start out setsid "$MDBUS_TOP/scripts/demo"
 wait_for 30 "a demo under way" grep -q 'a second at a time' "$T/out.log"
