@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include "../bus/dpdk_files.h"
 #include "../bus/segment.h"
@@ -120,29 +121,29 @@ static void choose_cores(int cpu, char *text, size_t size)
 	snprintf(text, size, "--lcores=0@(%s)", cores);
 }
 
-static uint64_t free_pages(const char *kib)
+/* The kernel sets pages aside for a mapping as it is made; those counted as free may be promised to others. */
+static bool can_map(size_t len, unsigned page_shift)
 {
-	char path[96], text[32] = "";
-	FILE *f;
+	size_t page = (size_t)1 << page_shift;
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (int)(page_shift << MAP_HUGE_SHIFT);
+	void *at;
 
-	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%skB/free_hugepages", kib);
-	f = fopen(path, "re");
-	if (f == NULL)
-		return 0;
-	if (fgets(text, sizeof(text), f) == NULL)
-		text[0] = '\0';
-	fclose(f);
-	return strtoull(text, NULL, 10);
+	len = (len + page - 1) & ~(page - 1);
+	at = mmap(NULL, len, PROT_READ | PROT_WRITE, flags, -1, 0);
+	if (at == MAP_FAILED)
+		return false;
+	munmap(at, len);
+	return true;
 }
 
 /* The configuration says whether there shall be hugepages; the arena shows what came of it. */
-static bool can_have_huge(const struct mdbus_arena_hdr *arena, uint32_t mib)
+static bool can_have_huge(const struct mdbus_arena_hdr *arena, size_t bytes)
 {
 	uint32_t kind = arena->segment.page_kind;
 
 	if (kind != MDBUS_PAGES_2M && kind != MDBUS_PAGES_1G)
 		return false;
-	return free_pages("2048") * 2 >= mib || free_pages("1048576") * 1024 >= mib;
+	return can_map(bytes, 21) || can_map(bytes, 30);
 }
 
 /*
@@ -185,7 +186,7 @@ static void choose_arguments(struct mdbus_dpdk *x, struct arguments *a, const ch
 {
 	uint32_t mib = (uint32_t)(mdbus_dpdk_own_bytes(x->nframes) >> 20);
 
-	x->huge = can_have_huge(x->arena, mib);
+	x->huge = can_have_huge(x->arena, (size_t)mib << 20);
 	choose_cores(x->line->cpu, a->cores, sizeof(a->cores));
 	snprintf(a->prefix, sizeof(a->prefix), "--file-prefix=%s", prefix);
 	snprintf(a->mib, sizeof(a->mib), "-m%u", mib);
