@@ -166,6 +166,9 @@ static bool overrun(struct mdbus_sub *s, struct reader *d, struct mdbus_record *
 		return false;
 	}
 	give(&old, r, MDBUS_RECORD_OVERRUN, d->pos - d->gen.skipped - records - forget_ahead(d));
+#ifdef MDBUS_MUTANT_overrun_one_short
+	r->count--;
+#endif
 	mdbus_count(&s->seat->count.overruns, 1u);
 	mdbus_count(&s->seat->count.overrun_lost, r->count);
 	mdbus_count(&s->seat->channel[d->channel].overrun, r->count);
