@@ -37,6 +37,7 @@ struct mdbus_fault {
 	enum mdbus_fault_kind kind;
 	uint64_t epoch, seq, count; /* `count` numbers from seq on */
 	uint64_t line_mask, time_ns; /* LOST: of the first of them, from the log */
+	uint64_t due_epoch, due_seq; /* DISORDER: where the record should have stood */
 };
 
 #define MDBUS_FAULTS_KEPT 12u
@@ -72,7 +73,7 @@ struct mdbus_track {
 	uint64_t nmessage;
 
 	bool started;          /* epoch and next are known */
-	bool entered;          /* a reset was the last record: the first number of an epoch entered midstream may be later */
+	bool entered;          /* a reset was the last record: the first number of an epoch entered midstream, or its end, may be later */
 	bool overrun_pending;  /* an overrun was told; the next record says how far it went */
 	uint64_t overrun_claimed;
 	uint64_t epoch, next;  /* where the next record must stand */

@@ -73,6 +73,8 @@ static void text_faults(FILE *f, const char *channel, const struct mdbus_faults 
 			fprintf(f, " and the %" PRIu64 " after it", x->count - 1u);
 		if (x->kind == MDBUS_FAULT_LOST)
 			fprintf(f, " (line mask 0x%" PRIx64 ", sent at %" PRIu64 " ns)", x->line_mask, x->time_ns);
+		if (x->kind == MDBUS_FAULT_DISORDER)
+			fprintf(f, " (due was epoch %" PRIu64 ", %" PRIu64 ")", x->due_epoch, x->due_seq);
 		fputc('\n', f);
 	}
 	if (faults->n == MDBUS_FAULTS_KEPT)
@@ -169,6 +171,8 @@ static void json_faults(FILE *f, const struct mdbus_faults *faults)
 		        mdbus_fault_name(x->kind), x->epoch, x->seq, x->count);
 		if (x->kind == MDBUS_FAULT_LOST)
 			fprintf(f, ",\"line_mask\":%" PRIu64 ",\"time_ns\":%" PRIu64, x->line_mask, x->time_ns);
+		if (x->kind == MDBUS_FAULT_DISORDER)
+			fprintf(f, ",\"due_epoch\":%" PRIu64 ",\"due_seq\":%" PRIu64, x->due_epoch, x->due_seq);
 		fputc('}', f);
 	}
 	fputc(']', f);

@@ -158,8 +158,14 @@ static void resolve_overrun(struct mdbus_track *t, uint64_t epoch, uint64_t seq)
 
 static void disorder(struct mdbus_track *t, uint64_t epoch, uint64_t seq)
 {
+	uint32_t before = t->faults.n;
+
 	t->disorders++;
 	mdbus_faults_add(&t->faults, MDBUS_FAULT_DISORDER, epoch, seq, 1);
+	if (t->faults.n > before) {
+		t->faults.kept[before].due_epoch = t->epoch;
+		t->faults.kept[before].due_seq = t->next;
+	}
 }
 
 /* The record of [seq, seq + count) has come. True: it is to be kept, and stands at t->next now. */
@@ -218,9 +224,12 @@ void mdbus_track_gap(struct mdbus_track *t, uint64_t epoch, uint64_t seq, uint64
 
 void mdbus_track_reset(struct mdbus_track *t, uint64_t epoch, uint64_t seq, uint64_t first)
 {
+	bool entered = t->entered;
+
 	if (t->overrun_pending)
 		resolve_overrun(t, epoch - 1u, seq);
-	if (t->started && (epoch != t->epoch + 1u || seq != t->next))
+	/* an epoch may end with nothing of it delivered: who entered it midstream died before the first message was published */
+	if (t->started && (epoch != t->epoch + 1u || (entered ? seq < t->next : seq != t->next)))
 		disorder(t, epoch, first);
 	if (t->started && epoch <= t->epoch)
 		return;

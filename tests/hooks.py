@@ -38,7 +38,8 @@ def hooks_of_source():
     for folder in ("include/mdbus", "bus", "ingest", "mgmt", "subscribers"):
         for path in glob.glob(os.path.join(TOP, folder, "*.[ch]")):
             with open(path, encoding="utf-8") as f:
-                names.update(re.findall(r'MDBUS_HOOK\("([a-z.]+)"\)', f.read()))
+                text = re.sub(r"#if(def| defined\()\s*MDBUS_MUTANT_.*?\n#(el|endif)", "", f.read(), flags=re.S)
+            names.update(re.findall(r'MDBUS_HOOK\("([a-z.]+)"\)', text))
     return names
 
 
@@ -259,6 +260,8 @@ class HookStorm(Storm):
             self.look_on(1000)
         for n in range(self.shape.get("lap", 0) and 3):
             self.lap()
+        if self.shape.get("come_and_go"):
+            self.come_and_go()
         for v in dying:
             v.free_run = False
             v.give_up()
@@ -277,6 +280,15 @@ class HookStorm(Storm):
             v.give_up()
         self.pump("everything to be up again", lambda: all(v.settled() for v in self.victims))
         wait_until("mdbusd", 30, lambda: self.bed.ctl("status"))
+
+    def come_and_go(self):
+        """A process enters a session in its midst and dies before it publishes any of it; the next one finds another session."""
+        line, kills = self.lines[0], self.kills
+        line.order = "kill@move.after:1"
+        line.kill(700 * MS)
+        self.pump("the line to come and go", lambda: self.kills > kills and line.state == "dead")
+        line.due = now_ns() + 700 * MS
+        self.pump("the line", line.settled)
 
     def lap(self):
         a, b = self.lines
@@ -328,7 +340,7 @@ BEDS = {
         "channel": 'layout = "moldudp64"; depth = 131072; slot_size = 128;',
         "feed": ["--generate", "moldudp64", "--size", "72", "--pack", "3", "--rate", "6000", "--restart", "session",
                  "--restart-every", "3000"],
-        "roles": ("line",),
+        "roles": ("line",), "come_and_go": True,
     },
     # no order; line B lives, so that whatever A has left half done must come from there
     "keyed": {

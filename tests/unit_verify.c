@@ -310,6 +310,26 @@ static void f_reset_invented(struct run *r)
 }
 
 /* The tail of an old session after the new one has begun. */
+static void f_reset_ahead(struct run *r) { r->event[pick(r, RESET)].seq++; }
+
+/* Of the epoch that was lost whole the bus had seen the name, somewhere in its midst, and nothing else. */
+static void entered_and_left(struct run *r, uint64_t first, uint64_t left)
+{
+	uint32_t i = 0;
+
+	while (r->event[i].kind != RESET || r->event[i].count != 1000)
+		i++;
+	for (uint32_t k = i; k < r->nevent; k++)
+		r->event[k].epoch++;
+	put(r, i, r->event[i]);
+	r->event[i].epoch--;
+	r->event[i].count = first;
+	r->event[i + 1u].seq = left;
+}
+
+static void f_entered_and_left(struct run *r) { entered_and_left(r, 236, 300); }
+static void f_entered_and_back(struct run *r) { entered_and_left(r, 236, 235); }
+
 static void f_old_epoch(struct run *r)
 {
 	uint32_t i = pick(r, RESET);
@@ -443,6 +463,7 @@ static const struct fault {
 	{ "no fault, lost on all lines", f_none, FIELD(gap_lost), true },
 	{ "no fault, resets", f_none, FIELD(resets_expected), true },
 	{ "no fault, an epoch lost whole", f_none, FIELD(edge_lost), true },
+	{ "an epoch entered midstream, and nothing of it", f_entered_and_left, FIELD(edge_lost), true },
 	{ "joined midway", f_joined, FIELD(before), true },
 	{ "overrun allowed", f_overrun_allowed, FIELD(unproven), true },
 	{ "overrun over a reset, allowed", f_overrun_reset, FIELD(unproven), true },
@@ -465,6 +486,8 @@ static const struct fault {
 	{ "late, carried", f_late, FIELD(gap_carried), false },
 	{ "reset not told", f_reset_not_told, FIELD(disorders), false },
 	{ "reset told twice", f_reset_twice, FIELD(disorders), false },
+	{ "reset ahead of its place", f_reset_ahead, FIELD(disorders), false },
+	{ "an epoch left before its start", f_entered_and_back, FIELD(disorders), false },
 	{ "reset invented", f_reset_invented, FIELD(resets_actual), false },
 	{ "old epoch in the new one", f_old_epoch, FIELD(disorders), false },
 	{ "epoch lost", f_epoch_lost, FIELD(edge_carried), false },
