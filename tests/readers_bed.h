@@ -3,8 +3,8 @@
  * readers_bed.h - a line's whole loop against up to 64 subscribers in processes of their own, which read, check and count.
  *
  * The bus is in memory, the line's loop and the subscribers' API are the real ones.  Packets of one message each are made ready
- * in the line's frames beforehand, a batch at a time, so what is timed is what a line does with them.  Subscribers that have nothing
- * to read let the next one run, as they share what cores the line leaves.
+ * in the line's frames beforehand, a batch at a time, so what is timed is what a line does with them.  Subscribers that have
+ * nothing to read let the next one run, as they share what cores the line leaves.
  */
 #ifndef TESTS_READERS_BED_H
 #define TESTS_READERS_BED_H
