@@ -185,7 +185,8 @@ static void offer_batch(struct mdbus_channel *c, const struct mdbus_chunk *p, co
 		o[k].result = mdbus_publish_lost(have, o[k].pos, c->gen.gen);
 		tell(c, p, &o[k], t);
 	}
-	mdbus_ring_publish_batch(&c->ring, c->gen.gen, o, k, p->rx_ns, flags);
+	(c->ring.hdr->single_line ? mdbus_ring_publish_single_batch : mdbus_ring_publish_batch)(&c->ring, c->gen.gen, o, k,
+	                                                                                       p->rx_ns, flags);
 	for (uint32_t i = 0; i < k; i++)
 		tell(c, p, &o[i], t);
 }

@@ -24,7 +24,7 @@
 
 #include <mdbus/layout.h>
 #include <mdbus/lease.h>
-#include <mdbus/ring.h>
+#include <mdbus/ring_single.h>
 #include "gap.h"
 #include "generation.h"
 #include "holds.h"

@@ -74,7 +74,7 @@ static inline void publish(unsigned line, uint64_t pos)
 		o[i] = (struct mdbus_offer){ .pos = pos + i, .bytes = bed.arena[line] + off, .off = off, .len = fig->len };
 	}
 	if (mdbus_ring_batches(r)) {
-		mdbus_ring_publish_batch(r, 1, o, MDBUS_OWN_BATCH, 0, 0);
+		(fig->single ? mdbus_ring_publish_single_batch : mdbus_ring_publish_batch)(r, 1, o, MDBUS_OWN_BATCH, 0, 0);
 		return;
 	}
 	mdbus_ring_own(r, pos, MDBUS_OWN_BATCH);

@@ -115,32 +115,47 @@ static void keep_near(uint64_t pos)
 			sched_yield();
 }
 
-/* Publish from a few frames in turn: each is taken back from the record before it, if that was by reference. */
+static uint64_t used[FRAMES]; /* the record by reference that each frame is of, 0: none */
+
+/* The message of a position, in the frame whose turn it is: that is taken back from the record before, if it was by reference. */
+static struct mdbus_offer prepare(uint64_t pos)
+{
+	uint64_t i = pos % FRAMES, off = i * FRAME;
+	uint32_t len = length(pos);
+
+	if (used[i] != 0) {
+		current = used[i];
+		mine->expired += mdbus_ring_expire(&bed.line[0], used[i], 1, off);
+		bed_fill(bed.arena[0] + off, FRAME, 0, 0);
+		inspect(used[i]);
+	}
+	bed_fill(bed.arena[0] + off, len, pos, 0);
+	return (struct mdbus_offer){ .pos = pos, .bytes = bed.arena[0] + off, .off = off, .len = len };
+}
+
+/* For half of the positions one by one, for the others in packets of a few. */
 static void produce(void)
 {
-	uint64_t used[FRAMES] = { 0 };
+	struct mdbus_offer o[MDBUS_OWN_BATCH];
 
-	for (uint64_t pos = 1; pos < way->end; pos++) {
-		uint64_t i = pos % FRAMES, off = i * FRAME;
-		uint32_t len = length(pos);
-
+	for (uint64_t pos = 1, n; pos < way->end; pos += n) {
+		n = pos / 64u % 2u ? 1u + bed_random(&seed) % (FRAMES < MDBUS_OWN_BATCH ? FRAMES : MDBUS_OWN_BATCH) : 1u;
+		if (n > way->end - pos)
+			n = way->end - pos;
 		keep_near(pos);
-		if (pos % MDBUS_OWN_BATCH == 0)
-			mdbus_ring_own(&bed.line[0], pos, MDBUS_OWN_BATCH);
-		if (used[i] != 0) {
-			current = used[i];
-			mine->expired += mdbus_ring_expire(&bed.line[0], used[i], 1, off);
-			bed_fill(bed.arena[0] + off, FRAME, 0, 0);
-			inspect(used[i]);
-		}
-		bed_fill(bed.arena[0] + off, len, pos, 0);
+		for (uint64_t i = 0; i < n; i++)
+			o[i] = prepare(pos + i);
 		current = pos;
-		enum mdbus_publish r =
-			mdbus_ring_publish_single(&bed.line[0], pos, 1, bed.arena[0] + off, off, len, pos, 0);
-
-		BED_CHECK(r == MDBUS_PUBLISH_REF || r == MDBUS_PUBLISH_INLINE, "%lu refused", (unsigned long)pos);
-		used[i] = r == MDBUS_PUBLISH_REF ? pos : 0;
-		mdbus_store_release(&shared->process[PRODUCER].next, pos + 1u);
+		if (n == 1)
+			o[0].result = mdbus_ring_publish_single(&bed.line[0], pos, 1, o[0].bytes, o[0].off, o[0].len, pos, 0);
+		else
+			mdbus_ring_publish_single_batch(&bed.line[0], 1, o, (uint32_t)n, pos, 0);
+		for (uint64_t i = 0; i < n; i++) {
+			BED_CHECK(o[i].result == MDBUS_PUBLISH_REF || o[i].result == MDBUS_PUBLISH_INLINE, "%lu refused",
+			          (unsigned long)(pos + i));
+			used[(pos + i) % FRAMES] = o[i].result == MDBUS_PUBLISH_REF ? pos + i : 0;
+		}
+		mdbus_store_release(&shared->process[PRODUCER].next, pos + n);
 	}
 }
 

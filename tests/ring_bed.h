@@ -8,7 +8,7 @@
 #ifndef MDBUS_TESTS_RING_BED_H
 #define MDBUS_TESTS_RING_BED_H
 
-#include <mdbus/ring.h>
+#include <mdbus/ring_single.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -26,7 +26,7 @@ flags=(-std=gnu11 -O2 -D_GNU_SOURCE -Iinclude -I. -fno-strict-aliasing -pthread 
 
 # One function for each operation, with a ring of a known shape, so that hardly a branch is left.
 cat >"$T/probe.c" <<'C'
-#include <mdbus/ring.h>
+#include <mdbus/ring_single.h>
 #define RING { slots, 63, 7, 104, 8, 1, 0 }
 #define PROBE(type, name, ...) type name(uint8_t *slots, uint64_t pos, __VA_ARGS__); \
 	type name(uint8_t *slots, uint64_t pos, __VA_ARGS__)

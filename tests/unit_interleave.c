@@ -20,7 +20,7 @@
  */
 #include "interleave.h"
 
-#include <mdbus/ring.h>
+#include <mdbus/ring_single.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

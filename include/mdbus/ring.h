@@ -163,26 +163,13 @@ static inline struct mdbus_slot *mdbus_ring_slot(const struct mdbus_ring *r, uin
 	return (struct mdbus_slot *)(void *)(r->slots + ((pos & r->mask) << r->shift));
 }
 
-/*
- * Fetch the slot of a position that will be published soon for writing.  It gains little where readers hold the line too:
- * the compiler's builtin is a fetch for reading on baseline x86-64, and prefetchw does not make a shared line one's own
- * on every processor (not on the EPYC it was measured on).  mdbus_ring_own does.
- */
-static inline void mdbus_ring_prefetch_write(const struct mdbus_ring *r, uint64_t pos)
-{
-#if defined(__x86_64__)
-	__asm__ __volatile__("prefetchw %0" : : "m"(*(const uint8_t *)mdbus_ring_slot(r, pos)));
-#else
-	__builtin_prefetch(mdbus_ring_slot(r, pos), 1, 3);
-#endif
-}
-
 #define MDBUS_OWN_BATCH 8u /* slots to take at once; more are stolen back by the readers' own prefetchers meanwhile */
 
 /*
  * Make the cache lines of the slots [pos, pos + n) this core's own, all at once, before their messages are published one
  * by one.  A slot that is published anew was last read by the readers, and a locked instruction waits for its line to be
- * taken from them, one core-to-core round trip for each message; plain stores wait for all lines together.  The store
+ * taken from them, one core-to-core round trip for each message; plain stores wait for all lines together.  (prefetchw does
+ * not make a shared line one's own on every processor, not on the EPYC it was measured on.)  The store
  * changes nothing: it writes 0 to a byte of the ref that is always 0.  A slot that another line has published
  * already is left to its readers.  Lines only.  Killed inside: nothing has happened.
  */
@@ -392,10 +379,10 @@ struct mdbus_offer {
 	uint64_t stamp;
 };
 
-/* True if publishing together pays: several lines, and slots of more than one cache line. */
+/* True if publishing together pays: slots of more than one cache line, or one line. */
 static inline bool mdbus_ring_batches(const struct mdbus_ring *r)
 {
-	return !r->hdr->single_line && r->hdr->slot_size > MDBUS_CACHE_LINE;
+	return r->hdr->single_line || r->hdr->slot_size > MDBUS_CACHE_LINE;
 }
 
 /*
@@ -425,39 +412,6 @@ static inline void mdbus_ring_publish_batch(const struct mdbus_ring *r, uint64_t
 			o[i].result = mdbus_ring_upgrade(r, mdbus_ring_slot(r, o[i].pos), o[i].stamp,
 			                                 mdbus_ref_make(o[i].off, o[i].len, r->line, flags));
 	mdbus_fence_release(); /* the caller may reuse the frame now */
-}
-
-/*
- * As mdbus_ring_publish, for a ring with exactly one line and so one producer at a time: mark, write, stamp, no locked
- * instruction.  The producer guarantees that (pos, gen) is newer than what the slot holds or finds that it is not.
- * Killed inside: the slot is marked EMPTY at pos, which readers take for "not yet"; the gap rule resolves it.
- */
-static inline enum mdbus_publish mdbus_ring_publish_single(const struct mdbus_ring *r, uint64_t pos, uint64_t gen,
-                                                           const uint8_t *bytes, uint64_t off, uint32_t len,
-                                                           uint64_t rx_ns, uint32_t flags)
-{
-	struct mdbus_slot *slot = mdbus_ring_slot(r, pos);
-	uint64_t have = mdbus_load_relaxed(&slot->head.lo);
-	bool copy = len <= r->inline_max;
-
-	if (!mdbus_stamp_older(have, pos, gen))
-		return mdbus_publish_lost(have, pos, gen);
-	MDBUS_HOOK("single.before");
-#ifdef MDBUS_MUTANT_publish_before_payload
-	mdbus_store_release(&slot->head.lo, mdbus_stamp_make(pos, gen, copy ? MDBUS_KIND_INLINE : MDBUS_KIND_REF, 0));
-#elif !defined(MDBUS_MUTANT_no_mark)
-	mdbus_store_relaxed(&slot->head.lo, mdbus_stamp_make(pos, gen, MDBUS_KIND_EMPTY, 0));
-#endif
-	mdbus_fence_release();
-	MDBUS_HOOK("single.marked");
-	mdbus_store_relaxed(&slot->head.hi, mdbus_ref_make(off, len, r->line, flags));
-	if (copy)
-		mdbus_slot_fill(r, slot, bytes, len, rx_ns);
-	MDBUS_HOOK("single.filled");
-	mdbus_store_release(&slot->head.lo,
-	                    mdbus_stamp_make(pos, gen, copy ? MDBUS_KIND_INLINE : MDBUS_KIND_REF, copy ? r->line : 0));
-	MDBUS_HOOK("single.after");
-	return copy ? MDBUS_PUBLISH_INLINE : MDBUS_PUBLISH_REF;
 }
 
 /*
