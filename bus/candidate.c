@@ -121,6 +121,42 @@ static uint64_t fresh_base(const struct mdbus_channel *c)
 	return base + c->desc.depth / 8u;
 }
 
+/* The position after the newest one that any line has brought in generation g. */
+static uint64_t reach(const struct mdbus_channel *c, const struct mdbus_gen *g)
+{
+	uint64_t top = c->resolver.head > g->base ? c->resolver.head : g->base;
+
+	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
+		const struct mdbus_line_channel *lc = of_line(c, k);
+
+		if (lc == NULL)
+			continue;
+		uint64_t at[2] = { mdbus_load_acquire(&lc->progress), mdbus_load_relaxed(&lc->left[g->gen % 4u]) };
+
+		for (uint32_t i = 0; i < 2; i++)
+			if (at[i] >> 48 == (g->gen & 0xffffu) && (at[i] & MDBUS_POS_MAX) > top)
+				top = at[i] & MDBUS_POS_MAX;
+	}
+	return top;
+}
+
+/*
+ * The generation that numbers from `first` on are a jump of, if they are: this line's own, or for a line without a place the
+ * newest one, which has gone on for longer than the window while no process looked.
+ */
+static bool jump_of(const struct mdbus_channel *c, uint64_t newest, uint64_t session, uint64_t first, bool jump,
+                    struct mdbus_gen *from)
+{
+	*from = c->gen;
+	if (c->gen.gen != 0)
+		return jump && newest == c->gen.gen; /* else another session came between: this is not its continuation */
+#ifdef MDBUS_MUTANT_dead_time_is_restart
+	return false;
+#endif
+	return mdbus_gen_get(c->ring.hdr, newest, from) && from->session == mdbus_gen_session(session) &&
+	       first >= from->first_seq && from->base + (first - from->first_seq) >= reach(c, from);
+}
+
 /*
  * Open the generation after `newest` for numbers from `first` on; or stay, if a jump turns out to be none for the channel as a
  * whole.  False also if another line has opened it first, be it for the same: whether that is where these numbers belong
@@ -129,6 +165,7 @@ static uint64_t fresh_base(const struct mdbus_channel *c)
 static bool open_next(struct mdbus_channel *c, uint64_t newest, uint64_t session, uint64_t first, bool jump, uint64_t now_ns)
 {
 	uint64_t room = c->desc.reorder_window;
+	struct mdbus_gen from;
 #ifdef MDBUS_MUTANT_open_twice
 	newest = mdbus_gen_newest(c->ring.hdr);
 #endif
@@ -139,12 +176,15 @@ static bool open_next(struct mdbus_channel *c, uint64_t newest, uint64_t session
 		.session = mdbus_gen_session(session),
 	};
 
-	if (jump && newest == c->gen.gen) { /* else another session came between: this is not its continuation */
+	if (jump_of(c, newest, session, first, jump, &from)) {
 		/* numbers from here on cannot be in the old one, whatever others still bring: its places end before them */
-		uint64_t clear = c->gen.first_seq + (g.base - 1u - c->gen.base);
+		uint64_t clear = from.first_seq + (g.base - 1u - from.base);
 
-		if (first < clear)
-			return true; /* so near to what others have seen that the old one has a place for it */
+		if (first < clear) { /* so near to what others have seen that the old one has a place for it */
+			if (c->gen.gen == 0)
+				move_to(c, &from, session, first);
+			return true;
+		}
 		g.flags = MDBUS_GEN_JUMPED;
 		g.first_seq -= first - clear < room ? first - clear : room;
 	} else if (first > 1 && first <= room + 1u) {
@@ -180,25 +220,6 @@ static int compare_in(const struct mdbus_channel *c, const struct mdbus_gen *g, 
 	return mdbus_channel_compare(c, g->base + (m.seq - g->first_seq), g->gen, p->bytes + m.off, m.len);
 }
 
-/* The position after the newest one that any line has brought in generation g. */
-static uint64_t reach(const struct mdbus_channel *c, const struct mdbus_gen *g)
-{
-	uint64_t top = c->resolver.head > g->base ? c->resolver.head : g->base;
-
-	for (uint32_t k = 0; k < MDBUS_LINES_MAX; k++) {
-		const struct mdbus_line_channel *lc = of_line(c, k);
-
-		if (lc == NULL)
-			continue;
-		uint64_t at[2] = { mdbus_load_acquire(&lc->progress), mdbus_load_relaxed(&lc->left[g->gen % 4u]) };
-
-		for (uint32_t i = 0; i < 2; i++)
-			if (at[i] >> 48 == (g->gen & 0xffffu) && (at[i] & MDBUS_POS_MAX) > top)
-				top = at[i] & MDBUS_POS_MAX;
-	}
-	return top;
-}
-
 /* Everything taken from now on was sent when generation `opened` ns was open: this line has read all that came before. */
 static bool all_newer(const struct mdbus_channel *c, uint64_t opened_ns)
 {
@@ -212,8 +233,10 @@ static bool all_newer(const struct mdbus_channel *c, uint64_t opened_ns)
  * waited since before that was opened, for a process that has just started, or on a line that is late; where both
  * generations have one name, it would get a place among numbers that it is not of.  So it has to wait: at the start of a
  * process until no such packet can be there any more, and for a line that lost its place for two gap timeouts.
+ * Or the number is from before what the newest generation begins with, since the line that opened it in the midst of a
+ * session is ahead of this new one: it will soon be there.
  */
-static bool too_early(const struct mdbus_channel *c, uint64_t first, uint64_t now_ns)
+static bool too_early(const struct mdbus_channel *c, uint64_t session, uint64_t first, uint64_t now_ns)
 {
 	uint64_t opened_ns = mdbus_load_relaxed(&c->ring.hdr->gen_opened_ns);
 	int64_t age = (int64_t)(now_ns - opened_ns), limit = (int64_t)(2u * c->desc.gap_timeout_ns);
@@ -223,12 +246,18 @@ static bool too_early(const struct mdbus_channel *c, uint64_t first, uint64_t no
 	return false;
 #endif
 	/* another line's clock may have been read after this one's */
-	if (c->gen.gen != 0 || age >= limit || age <= -limit || all_newer(c, opened_ns))
+	if (c->gen.gen != 0 || age >= limit || age <= -limit)
 		return false;
 	uint64_t newest = mdbus_gen_newest(c->ring.hdr);
 
-	if (!mdbus_gen_get(c->ring.hdr, newest, &g) || !mdbus_gen_get(c->ring.hdr, newest - 1u, &before) ||
-	    g.session != before.session || first < g.first_seq)
+	if (!mdbus_gen_get(c->ring.hdr, newest, &g))
+		return false;
+#ifndef MDBUS_MUTANT_behind_is_restart
+	if (c->next_seq == 0 && first < g.first_seq && g.session == mdbus_gen_session(session))
+		return true;
+#endif
+	if (all_newer(c, opened_ns) || !mdbus_gen_get(c->ring.hdr, newest - 1u, &before) || g.session != before.session ||
+	    first < g.first_seq)
 		return false;
 	return g.base + (first - g.first_seq) > reach(c, &g) + c->desc.reorder_window;
 }
@@ -254,7 +283,7 @@ static bool adopt(struct mdbus_channel *c, uint64_t after, uint64_t newest, uint
 		int same = p ? compare_in(c, &g, p) : -1;
 		bool ended = nowhere && mdbus_gen_end(c->ring.hdr, gen, &end);
 
-		if (same == 1 || (same == -1 && found.gen == 0 && !ended && !(gen == newest && too_early(c, first, now_ns))))
+		if (same == 1 || (same == -1 && found.gen == 0 && !ended && !(gen == newest && too_early(c, session, first, now_ns))))
 			found = g;
 		if (same == 1 && !nowhere)
 			break;
@@ -383,7 +412,7 @@ static void hold(struct mdbus_channel *c, const struct mdbus_chunk *p, const str
 	MDBUS_HOOK("candidate.session");
 	mdbus_store_relaxed(&c->mine->candidate_seq, a->first + 1u);
 	MDBUS_HOOK("candidate.seq");
-	if (a->proven && agreed && !too_early(c, a->first, now_ns))
+	if (a->proven && agreed && !too_early(c, a->session, a->first, now_ns))
 		accept(c, frame, now_ns);
 }
 

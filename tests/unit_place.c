@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Where a line begins that has no place yet, when numbers have just started again under one name: its packets may be from
- * before that, and must not be taken for numbers that are still to come.
+ * before that, and must not be taken for numbers that are still to come.  Nor is it a restart when a session has gone on
+ * by more than the window while nobody looked, or when this line is behind the one that came into the midst of it first.
  *
- * mutants: placed_at_once
+ * mutants: placed_at_once dead_time_is_restart behind_is_restart
  */
 #include "bus_bed.h"
 #include "guard.h"
@@ -41,6 +42,14 @@ static void send(uint32_t line, uint32_t salt, uint64_t first, uint64_t next, ui
 		CHECK(bed_packet(&b, line, bytes, bed_mold_build(&m, bytes, sizeof(bytes)), now) == MDBUS_DECODE_OK);
 }
 
+/* The process of a line dies and another one begins. */
+static void start_again(uint32_t line)
+{
+	struct bed_line *l = &b.line[line];
+
+	CHECK(mdbus_channel_init(&l->channel, &l->bus, 0, line, &l->holds) == 0);
+}
+
 static void tick(uint64_t from, uint64_t to)
 {
 	for (uint64_t now = from; now <= to; now += MS)
@@ -49,8 +58,8 @@ static void tick(uint64_t from, uint64_t to)
 }
 
 static struct {
-	uint32_t data, gaps, resets, overruns;
-	uint64_t epoch, last;
+	uint32_t data, resets, overruns;
+	uint64_t epoch, last, gaps;
 } seen;
 
 /* Everything there is, whole and of its run: run n is epoch n. */
@@ -61,7 +70,7 @@ static void read_all(void)
 
 	while (mdbus_sub_read(sub, &r, buf, sizeof(buf))) {
 		seen.data += r.kind == MDBUS_RECORD_DATA;
-		seen.gaps += r.kind == MDBUS_RECORD_GAP ? (uint32_t)r.count : 0;
+		seen.gaps += r.kind == MDBUS_RECORD_GAP ? r.count : 0;
 		seen.resets += r.kind == MDBUS_RECORD_RESET;
 		seen.overruns += r.kind == MDBUS_RECORD_OVERRUN;
 		seen.epoch = r.epoch;
@@ -123,8 +132,80 @@ static void test_new_packets_come(uint64_t after, uint64_t emptied_ns, uint32_t 
 	end();
 }
 
+/* All lines are dead while a session goes on by n numbers, far or near: those are a gap, and nothing has begun anew. */
+static void test_dead_for_long(uint64_t n)
+{
+	uint64_t back = 1001 + n;
+
+	begin();
+	memset(&seen, 0, sizeof(seen));
+	for (uint32_t k = 0; k < 2; k++)
+		send(k, 1, 1, 1001, MS);
+	start_again(0);
+	start_again(1);
+	for (uint64_t i = 0; i < 2000; i++) {
+		for (uint32_t k = 0; k < 2; k++)
+			send(k, 1, back + i, back + i + 1u, 100 * MS + i);
+		read_all();
+	}
+	tick(100 * MS, 100 * MS + 3 * TIMEOUT);
+	read_all();
+	CHECK_U64(mdbus_gen_newest(b.line[0].channel.ring.hdr), back > 1000 + 2048 ? 2 : 1);
+	CHECK_U64(seen.epoch, 1);
+	CHECK_U64(seen.data, 1000 + 2000);
+	CHECK_U64(seen.gaps, n);
+	CHECK_U64(seen.overruns, 0);
+	CHECK_U64(seen.last, back + 1999);
+	end();
+}
+
+/* Line 1 is behind line 0, by more than reordering explains, when both come into the midst of a session. */
+static void test_behind(uint64_t lag)
+{
+	begin();
+	memset(&seen, 0, sizeof(seen));
+	for (uint64_t i = 0; i < 2000; i++) {
+		send(0, 1, 5000 + i, 5001 + i, MS + i * 10000);
+		send(1, 1, 5000 + i - lag, 5001 + i - lag, MS + i * 10000);
+		read_all();
+	}
+	tick(21 * MS, 21 * MS + 3 * TIMEOUT);
+	read_all();
+	CHECK_U64(mdbus_gen_newest(b.line[0].channel.ring.hdr), 1);
+	CHECK_U64(seen.epoch, 1);
+	CHECK(seen.data >= 2000 && seen.data <= 2000 + 64);
+	CHECK_U64(seen.gaps + seen.overruns, 0);
+	CHECK_U64(seen.last, 6999);
+	CHECK_U64(b.line[1].channel.next_seq, 7000 - lag);
+	end();
+}
+
+/* Behind for longer than lines can be: numbers have started again. */
+static void test_started_again(void)
+{
+	begin();
+	memset(&seen, 0, sizeof(seen));
+	send(0, 1, 5000, 5100, MS);
+	b.bus.dir->line_state[0] = MDBUS_LINE_DOWN;
+	send(1, 2, 1, 101, 2 * MS + 2 * TIMEOUT);
+	tick(2 * MS + 2 * TIMEOUT, 2 * MS + 5 * TIMEOUT);
+	read_all();
+	CHECK_U64(seen.epoch, 2);
+	CHECK_U64(seen.data, 200);
+	CHECK_U64(seen.gaps + seen.overruns, 0);
+	end();
+}
+
 int main(void)
 {
+	test_dead_for_long(500);
+	test_dead_for_long(2200);
+	test_dead_for_long(100000);
+	test_dead_for_long(UINT64_C(1) << 40);
+	test_behind(10);
+	test_behind(65);
+	test_behind(900);
+	test_started_again();
 	test_old_packets_wait(0, 11);
 	test_old_packets_wait(TIMEOUT / 2u, 11);
 	test_old_packets_wait(TIMEOUT + TIMEOUT / 2u, 0);
