@@ -285,7 +285,7 @@ ifeq ($(HAVE_XDP),y)
 BPF_ARCH    := $(patsubst x86_64,x86,$(patsubst aarch64,arm64,$(shell uname -m)))
 $(B)/gen/line_xdp.skel.h: ingest/line_xdp.bpf.c ingest/line_xdp.h bus/fixed.h
 	@mkdir -p $(@D)
-	$(CLANG) -g -O2 -mcpu=v3 -target bpf -D__TARGET_ARCH_$(BPF_ARCH) -Iinclude \
+	$(CLANG) -g -O2 -mcpu=v3 -target bpf -D__TARGET_ARCH_$(BPF_ARCH) -Iinclude $(if $(MUTANT),-DMDBUS_MUTANT_$(MUTANT)) \
 		-I/usr/include/$(shell uname -m)-linux-gnu -Wall -Wextra $(if $(WERROR),-Werror) -c $< -o $(B)/gen/line_xdp.bpf.o
 	$(BPFTOOL) gen skeleton $(B)/gen/line_xdp.bpf.o name line_xdp > $@.tmp
 	{ echo '#pragma GCC system_header'; echo '// NOLINTBEGIN'; cat $@.tmp; echo '// NOLINTEND'; } > $@

@@ -25,6 +25,7 @@
 #include <mdbus/layout.h>
 #include <mdbus/lease.h>
 #include <mdbus/ring_single.h>
+#include "fixed.h"
 #include "gap.h"
 #include "generation.h"
 #include "holds.h"
@@ -126,6 +127,14 @@ bool mdbus_channel_committed(struct mdbus_channel *c, uint64_t *from, uint64_t *
 
 /* Numbers [first, next) of this line's generation came and were dropped early: this line has got so far. */
 void mdbus_channel_dropped(struct mdbus_channel *c, uint64_t first, uint64_t next);
+
+/*
+ * Arrival order: the keys of the records that other lines have published since the last call, and when those arrived.  Copies of
+ * them are of no use while the key has not aged.  *next is the position to go on at, 0 at first: from now on.  `key` is where a
+ * key stands (fixed.h).  A few at a time; a caller that falls behind by a lap is told nothing of what it missed.
+ */
+void mdbus_keyed_committed(const struct mdbus_channel *c, uint64_t *next, const struct mdbus_fixed_field *key,
+                           void (*note)(void *self, uint64_t key, uint64_t rx_ns), void *self);
 
 /* So many packets with so many messages were dropped early: count them as what they were. */
 void mdbus_channel_count_dropped(struct mdbus_channel *c, uint64_t packets, uint64_t messages);

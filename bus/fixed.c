@@ -154,19 +154,51 @@ static const char *rule_tests(const struct mdbus_layout *l, const struct mdbus_l
 	return "resets, sessions or unnumbered messages are told by what is in its messages";
 }
 
+static const char *header_size(const struct mdbus_layout *l)
+{
+	return l->hdr < 8u || l->hdr > MDBUS_FIXED_HDR_MAX ? "its header is shorter than 8 bytes or longer than 256" : NULL;
+}
+
+int mdbus_fixed_find_key(const struct mdbus_layout *l, struct mdbus_fixed *out, const char **why)
+{
+	*out = (struct mdbus_fixed){ .hdr = l->hdr };
+	*why = header_size(l);
+	if (l->nkey != 1)
+		*why = "its key has more than one part";
+	else if (l->key[0].width > 8u)
+		*why = "its key is longer than 8 bytes";
+	if (*why)
+		return -ENOTSUP;
+	out->seq = field_of(l, &l->key[0]);
+	if (l->key[0].mask)
+		out->seq.mask &= l->key[0].mask;
+	for (unsigned i = 0; i < l->nrule && !*why; i++)
+		*why = rule_tests(l, &l->rule[i], out);
+	return *why ? -ENOTSUP : 0;
+}
+
+int mdbus_fixed_value(const struct mdbus_fixed_field *f, const unsigned char *packet, unsigned n, __u64 *value)
+{
+	__u64 word;
+
+	if (n < f->at + sizeof(word))
+		return -EBADMSG;
+	memcpy(&word, packet + f->at, sizeof(word));
+	*value = ((f->swap ? __builtin_bswap64(word) : word) >> f->shift & f->mask) + f->add;
+	return 0;
+}
+
 int mdbus_fixed_find(const struct mdbus_layout *l, struct mdbus_fixed *out, const char **why)
 {
 	*out = (struct mdbus_fixed){ .hdr = l->hdr };
-	*why = NULL;
+	*why = header_size(l);
 	if (l->unit == MDBUS_UNIT_ARRIVAL || l->seq.width == 0)
 		*why = "it has no sequence numbers";
 	else if (l->seq.in_message)
 		*why = "its sequence numbers stand in the messages";
 	else if (l->unit == MDBUS_UNIT_MESSAGE && l->count.width == 0)
 		*why = "it does not say how many messages a packet has";
-	else if (l->hdr < 8u || l->hdr > MDBUS_FIXED_HDR_MAX)
-		*why = "its header is shorter than 8 bytes or longer than 256";
-	else if (!session_tests(l, out, NULL))
+	else if (!*why && !session_tests(l, out, NULL))
 		*why = "its session has too many parts";
 	if (*why)
 		return -ENOTSUP;

@@ -46,7 +46,7 @@ struct mdbus_fixed {
 	__u8 nsession; /* of test[]: all must hold for the packet to be of the session */
 	__u8 ntest;    /* the others: where one holds the packet is no ordinary one */
 	__u32 pad;
-	struct mdbus_fixed_field seq, count;
+	struct mdbus_fixed_field seq, count; /* of a layout without an order: seq is the key, there is no count */
 	struct mdbus_fixed_test test[MDBUS_FIXED_TESTS];
 };
 
@@ -57,6 +57,15 @@ struct mdbus_layout;
  * session is not filled in.  Pure.
  */
 int mdbus_fixed_find(const struct mdbus_layout *l, struct mdbus_fixed *out, const char **why);
+
+/*
+ * The same of a layout without an order: the place of its key, of up to 8 bytes, so that two packets have the same value
+ * there if and only if they have the same key.  No session is to be filled in.
+ */
+int mdbus_fixed_find_key(const struct mdbus_layout *l, struct mdbus_fixed *out, const char **why);
+
+/* What stands there in a packet of n bytes.  0, or -EBADMSG: it is too short. */
+int mdbus_fixed_value(const struct mdbus_fixed_field *f, const unsigned char *packet, unsigned n, __u64 *value);
 
 /* Fill in the session: its bytes, as mdbus_layout_session gives them. */
 void mdbus_fixed_session(const struct mdbus_layout *l, struct mdbus_fixed *f, const unsigned char *session);

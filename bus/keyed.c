@@ -7,7 +7,9 @@
  */
 #include "channel.h"
 
-#define TRIES 64
+#define TRIES       64
+#define AT_ONCE     256 /* records looked at for early drop in one go: more than a batch of packets brings */
+#define LATE_SAMPLE 64u /* of so many duplicates, one is asked how late it is */
 
 /* The one generation of such a channel: position base is number 1. */
 static bool enter(struct mdbus_channel *c)
@@ -95,6 +97,61 @@ static enum holder look_at(const struct mdbus_channel *c, uint64_t pos, const st
 	return HOLDS_LATER;
 }
 
+/* When the record with this stamp and ref arrived; 0: that is not known. */
+static uint64_t arrival(const struct mdbus_channel *c, const struct mdbus_slot *slot, uint64_t stamp, uint64_t ref)
+{
+	const struct mdbus_region *a = &c->bus->arena[mdbus_ref_line(ref) % MDBUS_LINES_MAX];
+	const struct mdbus_arena_hdr *h = a->base;
+	uint64_t rx_ns = 0;
+
+	if (mdbus_stamp_kind(stamp) == MDBUS_KIND_INLINE) {
+		if (c->ring.time_bytes)
+			__builtin_memcpy(&rx_ns, slot->bytes, sizeof(rx_ns));
+		return rx_ns;
+	}
+	uint64_t frame = h->frames_off + ((mdbus_ref_off(ref) - h->frames_off) & ~(uint64_t)(h->frame_size - 1u));
+
+	if (frame < a->size && a->size - frame >= sizeof(struct mdbus_frame_meta))
+		__builtin_memcpy(&rx_ns, (const uint8_t *)a->base + frame, sizeof(rx_ns));
+	return rx_ns;
+}
+
+/*
+ * The message that another line has published at pos, and when it arrived.  NULL: there is none.  To be looked at before *stamp is
+ * asked for again (mdbus_ring_still).
+ */
+static const uint8_t *others_at(const struct mdbus_channel *c, uint64_t pos, uint64_t *stamp, uint32_t *len, uint64_t *rx_ns)
+{
+	const struct mdbus_slot *slot = mdbus_ring_slot(&c->ring, pos);
+	uint64_t ref;
+
+	if (mdbus_ring_look(&c->ring, pos, c->gen.gen, stamp, &ref) != MDBUS_LOOK_RECORD)
+		return NULL;
+	uint32_t line = mdbus_ref_line(ref);
+
+	if (line == c->line || line >= MDBUS_LINES_MAX || c->bus->arena[line].base == NULL)
+		return NULL;
+	if (mdbus_stamp_kind(*stamp) != MDBUS_KIND_REF && mdbus_stamp_kind(*stamp) != MDBUS_KIND_INLINE)
+		return NULL;
+	*len = mdbus_ref_len(ref);
+	*rx_ns = arrival(c, slot, *stamp, ref);
+	return mdbus_ring_bytes(&c->ring, slot, *stamp, ref, c->bus->arena[line].base, c->bus->arena[line].size);
+}
+
+/* How long after the published copy this line's came. */
+static void note_lateness(struct mdbus_channel *c, uint64_t pos, uint64_t rx_ns)
+{
+	uint64_t stamp, won_ns;
+	uint32_t len;
+
+	if (others_at(c, pos, &stamp, &len, &won_ns) == NULL || won_ns == 0 || rx_ns < won_ns ||
+	    !mdbus_ring_still(mdbus_ring_slot(&c->ring, pos), stamp))
+		return;
+	c->late_ns = rx_ns - won_ns;
+	c->late_known = true;
+	mdbus_hist_add(&mdbus_bus_arena(c->bus, c->line)->lateness, c->late_ns);
+}
+
 static enum mdbus_publish publish_at(struct mdbus_channel *c, const struct mdbus_chunk *p, const struct mdbus_message *m,
                                      uint64_t pos)
 {
@@ -131,6 +188,9 @@ static bool settle(struct mdbus_channel *c, const struct mdbus_chunk *p, const s
 		case HOLDS_THIS_KEY:
 			if (!done)
 				mdbus_keys_done(&c->keys, hash, pos);
+			/* where duplicates are dropped early, this one stands for many */
+			if (c->desc.early_drop || c->mine->count.duplicates % LATE_SAMPLE == 0)
+				note_lateness(c, pos, p->rx_ns);
 			return false;
 		case HOLDS_NOTHING: {
 			enum mdbus_publish r = publish_at(c, p, m, pos);
@@ -164,6 +224,53 @@ static void take(struct mdbus_channel *c, const struct mdbus_chunk *p, const str
 		mdbus_store_relaxed(&c->mine->count.last_seq, c->tail - c->gen.base);
 	} else {
 		mdbus_count(&c->mine->count.duplicates, 1u);
+	}
+}
+
+/* The furthest that any line has said to be. */
+static uint64_t newest_head(const struct mdbus_channel *c)
+{
+	uint64_t newest = c->gen.base;
+
+	for (uint32_t k = 0; k < c->bus->dir->nline && k < MDBUS_LINES_MAX; k++) {
+		const struct mdbus_line_channel *l = mdbus_bus_line_channel(c->bus, k, c->index);
+		uint64_t head = l ? mdbus_load_acquire(&l->head) : 0;
+
+		newest = head > newest ? head : newest;
+	}
+	return newest;
+}
+
+/* Positions are taken one after the other, so a walk meets every record. */
+void mdbus_keyed_committed(const struct mdbus_channel *c, uint64_t *next, const struct mdbus_fixed_field *field,
+                           void (*note)(void *self, uint64_t key, uint64_t rx_ns), void *self)
+{
+	uint64_t stamp, ref, rx_ns;
+	uint32_t len;
+	__u64 key;
+
+	if (c->gen.gen == 0)
+		return;
+	if (*next < c->gen.base)
+		*next = newest_head(c);
+	for (int i = 0; i < AT_ONCE; i++) {
+		enum mdbus_look look = mdbus_ring_look(&c->ring, *next, c->gen.gen, &stamp, &ref);
+
+		if (look == MDBUS_LOOK_NONE)
+			return;
+		uint64_t pos = (*next)++;
+
+		if (look == MDBUS_LOOK_LAPPED) {
+			uint64_t newest = newest_head(c);
+
+			*next = newest > *next ? newest : *next;
+			return;
+		}
+		const uint8_t *bytes = others_at(c, pos, &stamp, &len, &rx_ns);
+
+		if (bytes != NULL && rx_ns != 0 && mdbus_fixed_value(field, bytes, len, &key) == 0 &&
+		    mdbus_ring_still(mdbus_ring_slot(&c->ring, pos), stamp))
+			note(self, key, rx_ns);
 	}
 }
 

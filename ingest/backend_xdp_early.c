@@ -17,6 +17,8 @@
 struct flow {
 	struct line_xdp_early *at; /* shared with the program */
 	struct mdbus_channel *channel;
+	struct line_xdp_window *window; /* so is this, where the channel has no order, with all such; else NULL */
+	uint64_t look; /* in the window: the records before this position */
 	uint64_t gen;      /* whose numbers may be dropped; 0: none */
 	uint64_t runs_gen; /* whose numbers the runs not told yet are */
 	/* runs told to the channel: all below `run`, and of that one numbers below `next` if it is begun */
@@ -33,6 +35,8 @@ struct mdbus_xdp_early {
 	struct line_xdp_early *map;
 	uint64_t dry; /* rounds that left the socket's ring empty */
 	uint64_t received;
+	struct line_xdp_window *window;
+	uint32_t nkeyed; /* flows without an order */
 	uint32_t nflow;
 	struct flow flow[];
 };
@@ -165,6 +169,29 @@ static void rearm(struct mdbus_xdp_early *e, struct flow *f, uint32_t ring, uint
 	}
 }
 
+/* ---- by key ---------------------------------------------------------------------------------------------------- */
+
+static void note_key(void *self, uint64_t key, uint64_t rx_ns)
+{
+	struct flow *f = self;
+	struct line_xdp_seen *s = &f->window->at[line_xdp_place(key, f->at->mine)];
+
+	mdbus_store_relaxed(&s->when, 0);
+	mdbus_fence_release();
+	mdbus_store_relaxed(&s->key, key);
+	mdbus_store_release(&s->when, line_xdp_when(rx_ns, f->at->mine));
+}
+
+static void round_by_key(struct flow *f, uint64_t now)
+{
+	count_dropped(f, now);
+	mdbus_keyed_committed(f->channel, &f->look, &f->at->fixed.seq, note_key, f);
+	if (f->look != 0 && (f->at->version & 1u) != 0)
+		mdbus_store_release(&f->at->version, f->at->version + 1u);
+}
+
+/* ---- each round ------------------------------------------------------------------------------------------------ */
+
 void mdbus_xdp_early_round(struct mdbus_xdp_early *e, uint32_t n, uint32_t ring)
 {
 	uint64_t now = mdbus_clock_ns();
@@ -174,6 +201,11 @@ void mdbus_xdp_early_round(struct mdbus_xdp_early *e, uint32_t n, uint32_t ring)
 	for (uint32_t i = 0; i < e->nflow; i++) {
 		struct flow *f = &e->flow[i];
 		uint64_t from, to;
+
+		if (f->window != NULL) {
+			round_by_key(f, now);
+			continue;
+		}
 		bool may = mdbus_channel_committed(f->channel, &from, &to);
 
 		count_dropped(f, now);
@@ -213,31 +245,49 @@ static struct mdbus_channel *channel_of(const struct mdbus_backend_env *env, con
 	return found;
 }
 
-static uint32_t choose_flows(struct mdbus_xdp_early *e, const struct mdbus_backend_env *env)
+static int find_places(const struct mdbus_channel *c, struct mdbus_fixed *fixed)
 {
+	const struct mdbus_layout *l = &c->desc.layout;
 	const char *why;
 
+	return c->desc.ordered ? mdbus_fixed_find(l, fixed, &why) : mdbus_fixed_find_key(l, fixed, &why);
+}
+
+static uint32_t choose_flows(struct mdbus_xdp_early *e, const struct mdbus_backend_env *env)
+{
 	for (uint32_t i = 0; i < env->nflow && i < LINE_XDP_EARLY; i++) {
 		struct mdbus_channel *c = channel_of(env, &env->flows[i]);
 		struct mdbus_fixed fixed;
 
-		if (c && mdbus_fixed_find(&c->desc.layout, &fixed, &why) == 0)
-			e->flow[e->nflow++] = (struct flow){ .channel = c, .next = i };
+		if (!c || find_places(c, &fixed) != 0)
+			continue;
+		e->flow[e->nflow++] = (struct flow){ .channel = c, .next = i };
+		e->nkeyed += !c->desc.ordered;
 	}
 	return e->nflow;
 }
 
-static int map_memory(struct mdbus_xdp_early *e, const struct mdbus_xdp_prog *prog, uint32_t queue)
+/* Memory for n of them that the program has, by `tell`, and this process. */
+static int map_memory(void **at, const char *name, uint32_t size, uint32_t n, const struct mdbus_xdp_prog *prog,
+                      uint32_t queue, int (*tell)(const struct mdbus_xdp_prog *prog, uint32_t queue, int fd))
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
-	int rc, fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "early", sizeof(uint32_t), sizeof(struct line_xdp_early), LINE_XDP_EARLY,
-	                            &opts);
+	int rc, fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, name, sizeof(uint32_t), size, n, &opts);
 
 	if (fd < 0)
 		return fd;
-	e->map = mmap(NULL, LINE_XDP_EARLY * sizeof(*e->map), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	rc = e->map == MAP_FAILED ? -errno : mdbus_xdp_prog_early(prog, queue, fd);
+	*at = mmap(NULL, (size_t)n * size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	rc = *at == MAP_FAILED ? -errno : tell(prog, queue, fd);
 	close(fd);
+	return rc;
+}
+
+static int map_all(struct mdbus_xdp_early *e, const struct mdbus_xdp_prog *prog, uint32_t queue)
+{
+	int rc = map_memory((void **)&e->map, "early", sizeof(*e->map), LINE_XDP_EARLY, prog, queue, mdbus_xdp_prog_early);
+
+	if (rc == 0 && e->nkeyed != 0)
+		rc = map_memory((void **)&e->window, "window", sizeof(*e->window), 1, prog, queue, mdbus_xdp_prog_window);
 	return rc;
 }
 
@@ -246,12 +296,19 @@ static void first_state(struct mdbus_xdp_early *e)
 {
 	for (uint32_t i = 0; i < e->nflow; i++) {
 		struct flow *f = &e->flow[i];
-		const char *why;
+		const struct mdbus_channel_desc *d = &f->channel->desc;
 
 		f->at = &e->map[f->next];
+		f->at->mine = (uint32_t)f->next;
 		f->next = 0;
 		f->at->version = 1;
-		(void)mdbus_fixed_find(&f->channel->desc.layout, &f->at->fixed, &why);
+		(void)find_places(f->channel, &f->at->fixed);
+		if (!d->ordered) {
+			f->at->by_key = 1;
+			f->at->age_ns = d->key_age_ns != 0 ? d->key_age_ns : UINT64_MAX;
+			f->window = e->window;
+			continue;
+		}
 		f->channel->catch_up = catch_up;
 		f->channel->catch_up_self = f;
 	}
@@ -264,13 +321,15 @@ int mdbus_xdp_early_open(struct mdbus_xdp_early **early, const struct mdbus_xdp_
 	int rc = mdbus_xdp_prog_early(prog, queue, -1); /* of a process before this one */
 
 	*early = NULL;
+	if (rc == 0)
+		rc = mdbus_xdp_prog_window(prog, queue, -1);
 	/* a line that hands packets over does not see how their channels go on */
 	if (rc == 0 && env->bus && env->channel && env->line->to_mask == 0) {
 		e = calloc(1, sizeof(*e) + env->nflow * sizeof(e->flow[0]));
 		if (!e)
 			rc = -ENOMEM;
 		else if (choose_flows(e, env) != 0)
-			rc = map_memory(e, prog, queue);
+			rc = map_all(e, prog, queue);
 		if (e && (rc || e->nflow == 0)) {
 			mdbus_xdp_early_close(e);
 			e = NULL;
@@ -293,5 +352,7 @@ void mdbus_xdp_early_close(struct mdbus_xdp_early *e)
 		e->flow[i].channel->catch_up = NULL;
 	if (e->map && e->map != MAP_FAILED)
 		munmap(e->map, LINE_XDP_EARLY * sizeof(*e->map));
+	if (e->window && e->window != MAP_FAILED)
+		munmap(e->window, sizeof(*e->window));
 	free(e);
 }

@@ -8,6 +8,9 @@
  * a round; so it is never ahead of the ring, and if the process stops, what it has said stays true.  If it dies, its
  * socket is gone, without which the program drops nothing.
  *
+ * A channel without an order has no head.  There the process reads what other lines have published, record by record, and notes its
+ * keys for the program.  It asks for nothing of the table of keys that the lines share, where a key is before its message is.
+ *
  * What was dropped is told to the channel in the order of the numbers: before a packet that came through, everything below it.
  * What no such packet asks for is told a little later, as a packet may still be on its way from the program to the socket.
  */

@@ -75,7 +75,7 @@ const char *mdbus_xdp_missing(char *buf, size_t len)
 void mdbus_xdp_prog_init(struct mdbus_xdp_prog *prog)
 {
 	*prog = (struct mdbus_xdp_prog){ .link = -1, .prog = -1, .flows = -1, .sockets = -1, .counts = -1,
-		.early = -1 };
+		.early = -1, .windows = -1 };
 }
 
 static void let_go(int *fd)
@@ -93,6 +93,7 @@ static void let_go_of_all(struct mdbus_xdp_prog *prog)
 	let_go(&prog->sockets);
 	let_go(&prog->counts);
 	let_go(&prog->early);
+	let_go(&prog->windows);
 }
 
 static int keep(int *fd, int of)
@@ -120,6 +121,8 @@ static int load(struct mdbus_xdp_prog *prog)
 		rc = keep(&prog->counts, bpf_map__fd(skel->maps.counts));
 	if (rc == 0)
 		rc = keep(&prog->early, bpf_map__fd(skel->maps.early));
+	if (rc == 0)
+		rc = keep(&prog->windows, bpf_map__fd(skel->maps.windows));
 	MDBUS_HOOK("xdp.loaded");
 	line_xdp__destroy(skel);
 	return rc;
@@ -198,6 +201,7 @@ static int take_map(struct mdbus_xdp_prog *prog, uint32_t id)
 		{ "sockets", &prog->sockets, BPF_MAP_TYPE_XSKMAP, 4, 4, LINE_XDP_QUEUES },
 		{ "counts", &prog->counts, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct line_xdp_counts), LINE_XDP_QUEUES },
 		{ "early", &prog->early, BPF_MAP_TYPE_ARRAY_OF_MAPS, 4, 4, LINE_XDP_QUEUES },
+		{ "windows", &prog->windows, BPF_MAP_TYPE_ARRAY_OF_MAPS, 4, 4, LINE_XDP_QUEUES },
 	};
 	struct bpf_map_info info = { 0 };
 	uint32_t size = sizeof(info);
@@ -242,7 +246,8 @@ static int join_program(struct mdbus_xdp_prog *prog, uint32_t ifindex, struct th
 		return prog->link;
 	for (uint32_t i = 0; i < info.nr_map_ids && i < sizeof(maps) / sizeof(maps[0]) && rc == 0; i++)
 		rc = take_map(prog, maps[i]);
-	if (rc == 0 && (prog->flows < 0 || prog->sockets < 0 || prog->counts < 0 || prog->early < 0))
+	if (rc == 0 && (prog->flows < 0 || prog->sockets < 0 || prog->counts < 0 || prog->early < 0 ||
+	                prog->windows < 0))
 		rc = -EXDEV;
 	prog->native = there->native;
 #ifdef MDBUS_MUTANT_link_not_held
@@ -466,16 +471,27 @@ int mdbus_xdp_prog_start(struct mdbus_xdp_prog *prog, uint32_t queue, const stru
 	return rc;
 }
 
-int mdbus_xdp_prog_early(const struct mdbus_xdp_prog *prog, uint32_t queue, int early)
+/* Put `inner` at `queue` of a map of maps, or take away what is there. */
+static int set_inner(int map, uint32_t queue, int inner)
 {
 	int rc;
 
 	if (queue >= LINE_XDP_QUEUES)
 		return -EINVAL;
-	if (early >= 0)
-		return bpf_map_update_elem(prog->early, &queue, &early, BPF_ANY);
-	rc = bpf_map_delete_elem(prog->early, &queue);
+	if (inner >= 0)
+		return bpf_map_update_elem(map, &queue, &inner, BPF_ANY);
+	rc = bpf_map_delete_elem(map, &queue);
 	return rc == -ENOENT ? 0 : rc;
+}
+
+int mdbus_xdp_prog_early(const struct mdbus_xdp_prog *prog, uint32_t queue, int early)
+{
+	return set_inner(prog->early, queue, early);
+}
+
+int mdbus_xdp_prog_window(const struct mdbus_xdp_prog *prog, uint32_t queue, int window)
+{
+	return set_inner(prog->windows, queue, window);
 }
 
 int mdbus_xdp_prog_counts(const struct mdbus_xdp_prog *prog, uint64_t counts[LINE_XDP_COUNTS])
@@ -493,6 +509,7 @@ void mdbus_xdp_prog_close(struct mdbus_xdp_prog *prog)
 	if (prog->owns) {
 		(void)bpf_map_delete_elem(prog->sockets, &prog->queue);
 		(void)mdbus_xdp_prog_early(prog, prog->queue, -1);
+		(void)mdbus_xdp_prog_window(prog, prog->queue, -1);
 		remove_flows(prog->flows, prog->queue);
 		hand_over(prog->flows);
 	}

@@ -19,7 +19,7 @@
 struct mdbus_xdp_prog {
 	int link;
 	int prog;
-	int flows, sockets, counts, early; /* maps */
+	int flows, sockets, counts, early, windows; /* maps */
 	bool native;    /* runs in the driver; else on the kernel's packet buffers */
 	bool owns;      /* the entries of `queue` are this process's */
 	uint32_t queue;
@@ -52,6 +52,9 @@ int mdbus_xdp_prog_start(struct mdbus_xdp_prog *prog, uint32_t queue, const stru
 
 /* From the next mdbus_xdp_prog_start on, `early` (an array of line_xdp_early) says what may be dropped. -1: nothing. 0 or -errno. */
 int mdbus_xdp_prog_early(const struct mdbus_xdp_prog *prog, uint32_t queue, int early);
+
+/* The same: `window` (an array of one line_xdp_window) holds the keys of the queue's flows without an order. */
+int mdbus_xdp_prog_window(const struct mdbus_xdp_prog *prog, uint32_t queue, int window);
 
 /* What was left to the kernel since the program was loaded, as the line of prog->queue counts it. Returns 0 or -errno. */
 int mdbus_xdp_prog_counts(const struct mdbus_xdp_prog *prog, uint64_t counts[LINE_XDP_COUNTS]);

@@ -70,6 +70,23 @@ struct {
 	__array(values, struct early_map);
 } early SEC(".maps");
 
+/* By queue: the keys of its flows without an order. */
+struct window_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct line_xdp_window));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, LINE_XDP_QUEUES);
+	__type(key, __u32);
+	__type(value, __u32);
+	__array(values, struct window_map);
+} windows SEC(".maps");
+
 struct vlan_tag {
 	__be16 tci;
 	__be16 proto;
@@ -212,10 +229,52 @@ static __always_inline void note_run(struct line_xdp_early *e, __u64 first, __u6
 }
 
 /*
+ * Whether a packet's key is in the ring.  The window is the process's: to note keys here, as packets go by, would be quicker
+ * (with an atomic test-and-set: compare-and-swap in this window, or BPF_NOEXIST in a hash), but would drop the second copy of
+ * a packet whose first one the full ring below has lost, or a process that died.
+ */
+static __always_inline bool may_drop_key(struct line_xdp_early *e, __u32 queue, const struct udphdr *udp, const void *end)
+{
+	const void *payload = udp + 1;
+	__u32 only = 0;
+	struct line_xdp_window *w;
+	struct line_xdp_seen *s;
+	__u64 key, when;
+	void *of;
+
+	if (!load_field(payload, end, &e->fixed.seq, &key) || bpf_ntohs(udp->len) < sizeof(*udp) + e->fixed.hdr ||
+	    kind_of(&e->fixed, payload, end) != ORDINARY)
+		return false;
+	of = bpf_map_lookup_elem(&windows, &queue);
+	w = of ? bpf_map_lookup_elem(of, &only) : NULL;
+	if (!w)
+		return false;
+	s = &w->at[line_xdp_place(key, e->mine) % (1u << LINE_XDP_WINDOW)];
+	when = LOAD(s->when);
+	order_loads(e);
+	if (LOAD(s->key) != key || when % LINE_XDP_EARLY != e->mine || when < LINE_XDP_EARLY) {
+#ifdef MDBUS_MUTANT_drop_received
+		s->key = key;
+		s->when = line_xdp_when(bpf_ktime_get_ns(), e->mine);
+#endif
+		return false;
+	}
+	order_loads(e);
+	if (LOAD(s->when) != when ||
+	    bpf_ktime_get_coarse_ns() + LINE_XDP_CLOCK_NS - when / LINE_XDP_EARLY * LINE_XDP_EARLY >= e->age_ns)
+		return false;
+	if (++e->seen % LINE_XDP_SAMPLE == 0)
+		return false;
+	e->packets++;
+	e->messages++;
+	return true;
+}
+
+/*
  * Whether all messages of a packet are in the ring, so that it may be dropped.  Nothing here depends on what has been
  * received: a packet waiting in a full queue below is not in the ring.
  */
-static __always_inline bool may_drop(void *map, __u32 flow, const struct udphdr *udp, const void *end)
+static __always_inline bool may_drop(void *map, __u32 flow, __u32 queue, const struct udphdr *udp, const void *end)
 {
 	struct line_xdp_early *e = bpf_map_lookup_elem(map, &flow);
 	const void *payload = udp + 1;
@@ -225,7 +284,11 @@ static __always_inline bool may_drop(void *map, __u32 flow, const struct udphdr 
 	if (!e)
 		return false;
 	version = LOAD(e->version);
-	if ((version & 1) || LOAD(e->armed) != e->strange)
+	if (version & 1)
+		return false;
+	if (e->by_key)
+		return may_drop_key(e, queue, udp, end);
+	if (LOAD(e->armed) != e->strange)
 		return false;
 	order_loads(e);
 	from = LOAD(e->from);
@@ -298,7 +361,7 @@ int mdbus_line(struct xdp_md *ctx)
 		return leave_astray(ip, udp->dest, queue);
 
 	known = bpf_map_lookup_elem(&early, &queue);
-	if (known && may_drop(known, *flow, udp, end) && bpf_map_lookup_elem(&sockets, &queue))
+	if (known && may_drop(known, *flow, queue, udp, end) && bpf_map_lookup_elem(&sockets, &queue))
 		return XDP_DROP;
 	return bpf_redirect_map(&sockets, queue, XDP_PASS);
 }

@@ -18,6 +18,8 @@
 #define LINE_XDP_EARLY     1024u   /* flows of a queue whose duplicates may be dropped */
 #define LINE_XDP_SAMPLE    64u     /* of so many packets that may be dropped, one is not: what it tells stands for them */
 #define LINE_XDP_RUNS      64u     /* a power of two */
+#define LINE_XDP_WINDOW    15u     /* 2 to the power of this: places for keys of a queue */
+#define LINE_XDP_CLOCK_NS  20000000u /* the program's clock is behind by less than this: two ticks of the slowest kernel */
 
 /*
  * Key of the flow map.  All fields but queue in network byte order.
@@ -63,10 +65,17 @@ struct line_xdp_run {
  * The program drops what lies within, and lets everything else through.  A number below `to` that is of another session, or
  * below `from`, may be of a restart: numbers that have been used before.  The program then counts `strange` up and drops
  * nothing more until the process, which has read that packet by then, has set `armed` to the same.
+ *
+ * A flow without an order is dropped by key: the process writes the keys of what other lines have published into a window, and
+ * the program drops a packet whose key stands there, younger than `age_ns`.  Such a flow has no use for from, to, armed, strange
+ * and the runs.
  */
 struct line_xdp_early {
 	/* by the process */
 	__u64 version, from, to, armed;
+	__u64 age_ns; /* by key: UINT64_MAX where keys do not age */
+	__u32 by_key; /* 0: by number */
+	__u32 mine;   /* by key: the flow's index */
 	struct mdbus_fixed fixed;
 	/* by the program */
 	__u64 strange __attribute__((aligned(64)));
@@ -77,5 +86,32 @@ struct line_xdp_early {
 	__u64 order;    /* for a fence */
 	struct line_xdp_run run[LINE_XDP_RUNS];
 };
+
+/*
+ * The keys of a queue that are in the ring, each with the time when the copy that is there arrived and its flow.  The
+ * process alone writes: when = 0, key, when.  So what a program reads between two equal `when` other than 0 is a key that
+ * was in the ring by then.  A key has one place, where the newest stays: one that is pushed out is not dropped here any more, but
+ * by the process.
+ *
+ * Keys of up to 8 bytes stand here whole: no other key is ever taken for one.
+ */
+struct line_xdp_seen {
+	__u64 key;
+	__u64 when; /* ns, but for its lowest bits, which are the flow's index */
+};
+
+struct line_xdp_window {
+	struct line_xdp_seen at[1u << LINE_XDP_WINDOW];
+};
+
+static inline __u32 line_xdp_place(__u64 key, __u32 flow)
+{
+	return (__u32)((key ^ (__u64)flow << 48) * 0x9e3779b97f4a7c15ull >> (64 - LINE_XDP_WINDOW));
+}
+
+static inline __u64 line_xdp_when(__u64 rx_ns, __u32 flow)
+{
+	return (rx_ns & ~(__u64)(LINE_XDP_EARLY - 1u)) | flow;
+}
 
 #endif

@@ -21,6 +21,7 @@
 #define AT(type, member) offsetof(type, member), sizeof(((type *)0)->member)
 
 #define UNSEQ_SUFFIX ".unseq"
+#define KEY_AGE_MIN  50000000u /* ns, for early drop: several ticks of the clock that the XDP program reads */
 
 /* A channel as it stands in the file. */
 struct channel_text {
@@ -350,17 +351,24 @@ static void check_channel(struct config_reader *r, const config_setting_t *s, st
 }
 
 /* The XDP program must be able to tell a duplicate by constant places of the packet, and the channel by address and port. */
+static void check_early_drop_by_key(struct config_reader *r, const config_setting_t *at, const struct mdbus_channel_desc *c)
+{
+	if (!c->timed)
+		mdbus_config_mistake(r, at, "early_drop = true: a channel with ordered = false also needs timed = true");
+	if (c->key_age_ns != 0 && c->key_age_ns < KEY_AGE_MIN)
+		mdbus_config_mistake(r, at, "early_drop = true: not with key_age_ms = %llu: the driver's clock is too coarse; at "
+		                     "least %u, or 0", (unsigned long long)(c->key_age_ns / 1000000u), KEY_AGE_MIN / 1000000u);
+}
+
 static void check_early_drop(struct config_reader *r, const config_setting_t *s, const struct mdbus_channel_desc *c)
 {
 	const config_setting_t *at = blame(s, "early_drop");
 	struct mdbus_fixed fixed;
 	const char *why;
 
-	if (!c->ordered) {
-		mdbus_config_mistake(r, at, "early_drop = true: only for a channel with ordered = true");
-		return;
-	}
-	if (mdbus_fixed_find(&c->layout, &fixed, &why) != 0)
+	if (!c->ordered)
+		check_early_drop_by_key(r, at, c);
+	if ((c->ordered ? mdbus_fixed_find : mdbus_fixed_find_key)(&c->layout, &fixed, &why) != 0)
 		mdbus_config_mistake(r, at, "early_drop = true: not with layout %s: %s", c->layout.name, why);
 	for (uint32_t l = 0; l < MDBUS_LINES_MAX; l++) {
 		if (!(c->line_mask >> l & 1u) || c->flow[l].key_len == 0)

@@ -79,6 +79,7 @@ struct rig {
 	struct mdbus_flow flow;
 	int xsk;
 	struct line_xdp_early *at; /* of the flow */
+	struct line_xdp_window *window;
 };
 
 static inline void rig_load(struct rig *r)
@@ -126,6 +127,46 @@ static inline void rig_share(struct rig *r)
 	CHECK(r->at != MAP_FAILED);
 	CHECK(mdbus_xdp_prog_early(&r->prog, 0, fd) == 0);
 	close(fd);
+}
+
+/* Memory for its keys, if it has no order; empty. */
+static inline void rig_share_window(struct rig *r)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "window", 4, sizeof(*r->window), 1, &opts);
+
+	CHECK(fd >= 0);
+	r->window = mmap(NULL, sizeof(*r->window), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CHECK(r->window != MAP_FAILED);
+	CHECK(mdbus_xdp_prog_window(&r->prog, 0, fd) == 0);
+	close(fd);
+}
+
+static inline void rig_put_key(struct rig *r, uint64_t key, uint64_t rx_ns)
+{
+	r->window->at[line_xdp_place(key, 0)] = (struct line_xdp_seen){ key, line_xdp_when(rx_ns, 0) };
+}
+
+/* A packet of the optiq feed, whose session id is its key. */
+#define OPTIQ_LEN 36u
+
+static inline void optiq_bytes(uint32_t key, uint8_t *p)
+{
+	memset(p, 0, OPTIQ_LEN);
+	p[0] = 1;
+	p[1] = OPTIQ_LEN;
+	memcpy(p + 4, &key, 4);
+	for (uint32_t i = 8; i < OPTIQ_LEN; i++)
+		p[i] = (uint8_t)(key * 31u + i);
+}
+
+static inline uint32_t optiq(const struct mdbus_xdp_prog *prog, uint32_t key)
+{
+	struct frame f = { .len = OPTIQ_LEN };
+
+	optiq_bytes(key, f.bytes + HEADERS);
+	wrap(&f);
+	return verdict(prog, &f);
 }
 
 static const char S1[] = "SESSION001", S2[] = "SESSION002";

@@ -6,7 +6,9 @@
  *   dropped  found to be in the ring already, noted and dropped
  *   kept     looked at and redirected: not in the ring yet
  *
- * The three take turns, so that a slow second is a slow one for all; a figure is the median, its difference to bare that of
+ * the last two also for a flow without an order, by key.
+ *
+ * They take turns, so that a slow second is a slow one for all; a figure is the median, its difference to bare that of
  * the turns' differences.
  */
 #include "early_cost.h"
@@ -25,7 +27,7 @@ void early_cost(json_t *report)
 #define FROM   5000u
 #define TO     6000u
 
-enum { BARE, DROPPED, KEPT, CASES };
+enum { BARE, DROPPED, KEPT, KEY_DROPPED, KEY_KEPT, CASES };
 
 static int ascending(const void *a, const void *b)
 {
@@ -58,6 +60,25 @@ static void packet(struct frame *f, uint64_t seq)
 	wrap(f);
 }
 
+static void key_packet(struct frame *f, uint32_t key)
+{
+	f->len = OPTIQ_LEN;
+	optiq_bytes(key, f->bytes + HEADERS);
+	wrap(f);
+}
+
+static void share_key(struct rig *r, uint32_t key)
+{
+	const char *why;
+
+	rig_share(r);
+	rig_share_window(r);
+	CHECK(mdbus_fixed_find_key(mdbus_layout_builtin("optiq_key"), &r->at->fixed, &why) == 0);
+	r->at->by_key = 1;
+	r->at->age_ns = UINT64_C(3600000000000);
+	rig_put_key(r, key, mdbus_clock_ns());
+}
+
 static void tell(json_t *report, const char *what, double (*ns)[TURNS], unsigned i)
 {
 	double own[TURNS], more[TURNS], median, spread, cost;
@@ -69,7 +90,7 @@ static void tell(json_t *report, const char *what, double (*ns)[TURNS], unsigned
 	median = quantile(own, 0.5);
 	spread = quantile(own, 0.9) - quantile(own, 0.1);
 	cost = quantile(more, 0.5);
-	printf("XDP program, %-8s %5.0f ns a packet, %+4.0f ns on bare (10 to 90 %%: %.0f ns)\n", what, median, cost, spread);
+	printf("XDP program, %-14s %5.0f ns a packet, %+4.0f ns on bare (10 to 90 %%: %.0f ns)\n", what, median, cost, spread);
 	json_array_append_new(report, json_pack("{s:s, s:s, s:f, s:f, s:f}", "bench", "early_drop", "case", what, "ns", median,
 	                                        "over_bare_ns", cost, "spread_ns", spread));
 }
@@ -78,8 +99,8 @@ void early_cost(json_t *report)
 {
 	static double ns[CASES][TURNS];
 	const struct mdbus_layout *l = mdbus_layout_builtin("moldudp64");
-	struct rig bare, early;
-	struct frame old, young;
+	struct rig bare, early, by_key;
+	struct frame old, young, old_key, young_key;
 	const char *why;
 
 	if (geteuid() != 0) {
@@ -95,18 +116,28 @@ void early_cost(json_t *report)
 	early.at->from = FROM;
 	early.at->to = TO;
 	rig_start(&early);
+	rig_load(&by_key);
+	share_key(&by_key, 1);
+	rig_start(&by_key);
+	key_packet(&old_key, 1);
+	key_packet(&young_key, 2);
 	packet(&old, FROM);
 	packet(&young, TO);
 	for (unsigned t = 0; t < TURNS; t++) {
-		early.at->seen = 0;
+		early.at->seen = by_key.at->seen = 0;
 		ns[BARE][t] = run(&bare.prog, &old, XDP_REDIRECT);
 		ns[DROPPED][t] = run(&early.prog, &old, REPEAT % LINE_XDP_SAMPLE ? XDP_DROP : XDP_REDIRECT);
 		ns[KEPT][t] = run(&early.prog, &young, XDP_REDIRECT);
+		ns[KEY_DROPPED][t] = run(&by_key.prog, &old_key, REPEAT % LINE_XDP_SAMPLE ? XDP_DROP : XDP_REDIRECT);
+		ns[KEY_KEPT][t] = run(&by_key.prog, &young_key, XDP_REDIRECT);
 	}
 	tell(report, "bare", ns, BARE);
 	tell(report, "dropped", ns, DROPPED);
 	tell(report, "kept", ns, KEPT);
+	tell(report, "dropped by key", ns, KEY_DROPPED);
+	tell(report, "kept by key", ns, KEY_KEPT);
 	rig_close(&bare);
 	rig_close(&early);
+	rig_close(&by_key);
 }
 #endif
