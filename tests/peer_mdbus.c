@@ -95,31 +95,34 @@ static inline uint8_t *claim(uint32_t len)
 	return own->arena[0] + frame_of(len);
 }
 
-static inline void publish_packet(void)
+static inline void publish_packet(bool one_line)
 {
-	mdbus_ring_publish_batch(to, 1, offers, noffer, 0, 0);
+	(one_line ? mdbus_ring_publish_single_batch : mdbus_ring_publish_batch)(to, 1, offers, noffer, 0, 0);
 	noffer = 0;
 }
 
-static inline bool commit_any(uint8_t *at, uint32_t len)
+__attribute__((always_inline)) static inline bool commit(uint8_t *at, uint32_t len, bool one_line)
 {
 	uint64_t off = (uint64_t)(at - own->arena[0]), pos = sending++;
 
 	if (packet == 1) {
-		mdbus_ring_publish(to, pos, 1, at, off, len, 0, 0);
+		(one_line ? mdbus_ring_publish_single : mdbus_ring_publish)(to, pos, 1, at, off, len, 0, 0);
 		return true;
 	}
 	offers[noffer++] = (struct mdbus_offer){ .pos = pos, .bytes = at, .off = off, .len = len };
 	if (noffer == packet)
-		publish_packet();
+		publish_packet(one_line);
 	return true;
+}
+
+static inline bool commit_any(uint8_t *at, uint32_t len)
+{
+	return commit(at, len, false);
 }
 
 static inline bool commit_single(uint8_t *at, uint32_t len)
 {
-	mdbus_ring_publish_single(to, sending, 1, at, (uint64_t)(at - own->arena[0]), len, 0, 0);
-	sending++;
-	return true;
+	return commit(at, len, true);
 }
 
 static inline const uint8_t *take(uint32_t len)
@@ -141,7 +144,7 @@ static inline void rest(unsigned run)
 static void flush(void)
 {
 	if (noffer > 0)
-		publish_packet();
+		publish_packet(to->hdr->single_line);
 	mdbus_store_release(&mine->next, taking);
 }
 
@@ -177,12 +180,19 @@ static void drop_single(void)
 	drop_one(&rings[1]);
 }
 
+/* Messages come one at a time, or eight to a packet where publishing those together pays. */
+static void begin(bool one_by_one)
+{
+	paced = one_by_one;
+	packet = !paced && mdbus_ring_batches(to) ? MDBUS_OWN_BATCH : 1;
+}
+
 static const struct peer_ops any = { claim, commit_any, take, rest, NULL, flush };
 static const struct peer_ops single = { claim, commit_single, take, rest, NULL, flush };
 
 static void single_produce(uint32_t len, uint64_t base, uint64_t n)
 {
-	paced = false;
+	begin(false);
 	peer_produce(&single, len, base, n);
 }
 
@@ -193,14 +203,13 @@ static uint64_t single_consume(uint32_t len, uint64_t base, uint64_t n)
 
 static uint64_t single_hop(unsigned side, uint32_t len, uint64_t base, uint64_t n, uint64_t pace, double *ticks)
 {
-	paced = true;
+	begin(true);
 	return peer_hop(&single, side, len, base, n, pace, ticks);
 }
 
 static void any_produce(uint32_t len, uint64_t base, uint64_t n)
 {
-	paced = false;
-	packet = mdbus_ring_batches(to) ? MDBUS_OWN_BATCH : 1;
+	begin(false);
 	peer_produce(&any, len, base, n);
 }
 
@@ -211,8 +220,7 @@ static uint64_t any_consume(uint32_t len, uint64_t base, uint64_t n)
 
 static uint64_t any_hop(unsigned side, uint32_t len, uint64_t base, uint64_t n, uint64_t pace, double *ticks)
 {
-	paced = true;
-	packet = 1;
+	begin(true);
 	return peer_hop(&any, side, len, base, n, pace, ticks);
 }
 

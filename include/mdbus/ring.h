@@ -379,10 +379,10 @@ struct mdbus_offer {
 	uint64_t stamp;
 };
 
-/* True if publishing together pays: slots of more than one cache line, or one line. */
+/* True if publishing together pays: slots of more than one cache line. */
 static inline bool mdbus_ring_batches(const struct mdbus_ring *r)
 {
-	return r->hdr->single_line || r->hdr->slot_size > MDBUS_CACHE_LINE;
+	return r->hdr->slot_size > MDBUS_CACHE_LINE;
 }
 
 /*
