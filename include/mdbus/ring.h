@@ -196,7 +196,8 @@ static inline void mdbus_ring_warm(const struct mdbus_ring *r, uint64_t pos, uin
 #if defined(MDBUS_MUTANT_warm_by_store)
 	uint32_t was = mdbus_load_relaxed(word);
 
-	MDBUS_HOOK("warm");
+	for (unsigned i = 0; i < 64; i++)
+		mdbus_pause();
 	mdbus_store_relaxed(word, was);
 #elif defined(__x86_64__)
 	__asm__ __volatile__("lock; orl $0, %0" : "+m"(*word)); /* compilers make a fence and a load of the builtin */
