@@ -141,15 +141,31 @@ static void set_ahead(struct reader *d, uint64_t pos, bool on)
 	d->ahead[i / 64u] = on ? d->ahead[i / 64u] | bit : d->ahead[i / 64u] & ~bit;
 }
 
-/* How many records were delivered before their turn; none is afterwards. */
-static uint64_t forget_ahead(struct reader *d)
+/* No record was delivered before its turn. */
+static void forget_ahead(struct reader *d)
 {
-	uint64_t n = 0;
-
-	for (uint64_t i = 0; d->ahead != NULL && i <= d->ring.mask / 64u; i++) {
-		n += (uint64_t)__builtin_popcountll(d->ahead[i]);
+	for (uint64_t i = 0; d->ahead != NULL && i <= d->ring.mask / 64u; i++)
 		d->ahead[i] = 0;
+}
+
+/*
+ * The reader has gone on from `old` to where it is now.  How many of the records between had been delivered before their turn; what
+ * was delivered from further on still is.
+ */
+static uint64_t pass_ahead(struct reader *d, const struct reader *old)
+{
+	uint64_t n = 0, to = d->pos, end;
+
+	if (d->ahead == NULL)
+		return 0;
+	if (d->gen.gen != old->gen.gen && mdbus_gen_end(d->ring.hdr, old->gen.gen, &end) && end < to)
+		to = end; /* what came from beyond it is not between */
+	for (uint64_t pos = old->pos; pos < to && pos - old->pos <= d->ring.mask; pos++) {
+		n += is_ahead(d, pos);
+		set_ahead(d, pos, false);
 	}
+	if (d->gen.gen != old->gen.gen)
+		forget_ahead(d);
 	return n;
 }
 
@@ -165,7 +181,7 @@ static bool overrun(struct mdbus_sub *s, struct reader *d, struct mdbus_record *
 		*d = old;
 		return false;
 	}
-	give(&old, r, MDBUS_RECORD_OVERRUN, d->pos - d->gen.skipped - records - forget_ahead(d));
+	give(&old, r, MDBUS_RECORD_OVERRUN, d->pos - d->gen.skipped - records - pass_ahead(d, &old));
 #ifdef MDBUS_MUTANT_overrun_one_short
 	r->count--;
 #endif

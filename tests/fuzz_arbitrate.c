@@ -119,6 +119,14 @@ static bool was_ahead(uint64_t seq)
 	return false;
 }
 
+/* The reader has lost what is before seq. */
+static void forget_before(uint64_t seq)
+{
+	for (uint32_t i = seen.nahead; i-- > 0;)
+		if (seen.ahead[i] < seq)
+			seen.ahead[i] = seen.ahead[--seen.nahead];
+}
+
 static void new_epoch(uint64_t epoch, uint64_t first)
 {
 	seen.epoch = epoch;
@@ -179,6 +187,8 @@ static void see(const struct mdbus_record *r)
 		see_ahead(r);
 		return;
 	}
+	if (seen.lost)
+		forget_before(r->seq);
 	while (!seen.lost && r->seq != seen.expect && was_ahead(seen.expect))
 		seen.expect++;
 	FUZZ_CHECK(r->epoch == seen.epoch + (r->kind == MDBUS_RECORD_RESET));
@@ -200,7 +210,6 @@ static void see(const struct mdbus_record *r)
 		FUZZ_CHECK(r->count >= 1);
 		seen.lost = true;
 		seen.expect = r->seq + 1;
-		seen.nahead = 0;
 		break;
 	default:
 		FUZZ_CHECK(r->kind == MDBUS_RECORD_GAP && r->count >= 1);

@@ -249,6 +249,35 @@ static void beyond_a_hole(void)
 	bed_close(&b);
 }
 
+/* The same view lapped while a hole was open: it has lost what it has not had, and gets nothing again that it has. */
+static void lapped_beyond_a_hole(void)
+{
+	static uint8_t seen[4 * DEPTH];
+	struct mdbus_record r;
+	uint64_t got = 0, lost = 0;
+
+	open_bus(2, 1024);
+	struct mdbus_sub *s = subscribe(MDBUS_START_OLDEST, true);
+
+	memset(seen, 0, sizeof(seen));
+	for (uint64_t seq = 1; seq <= DEPTH / 2u - 10u; seq++)
+		if (seq != 5)
+			send(0, "S", seq, 1);
+	while (mdbus_sub_next(s, &r))
+		got += seen[r.seq]++ == 0;
+	CHECK(got == DEPTH / 2u - 11u);
+	send(1, "S", 5, 1);
+	for (uint64_t seq = DEPTH / 2u - 9u; seq <= DEPTH + 20u; seq++)
+		send(0, "S", seq, 1);
+	for (; mdbus_sub_next(s, &r); got += r.kind == MDBUS_RECORD_DATA) {
+		lost += r.kind == MDBUS_RECORD_OVERRUN ? r.count : 0;
+		CHECK(r.kind == MDBUS_RECORD_OVERRUN || seen[r.seq]++ == 0);
+	}
+	CHECK(lost == 1 && got == DEPTH + 19u);
+	mdbus_sub_close(s);
+	bed_close(&b);
+}
+
 /* A sleeper comes back by itself, and a doorbell without a seat asleep costs nothing. */
 static void sleeping(void)
 {
@@ -279,6 +308,7 @@ int main(void)
 	stale_views();
 	expired();
 	beyond_a_hole();
+	lapped_beyond_a_hole();
 	sleeping();
 	printf("overruns exact, joins placed, stale views told, holes looked beyond\n");
 	return 0;
