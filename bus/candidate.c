@@ -14,6 +14,7 @@
 #define PATIENCE   3u /* that many ordinary packets in a row end a candidate */
 #define PLACES     4u /* generations, from the newest back, in which a line without a place looks for one */
 #define SKEW_NS    10000000u /* lines of one feed are less far apart, if no more is waited for one */
+#define BEHIND_MAX 4096u /* numbers that another line may be behind by where this one comes into the midst of a session */
 #define OPEN_TRIES 4u /* another line may be first every time */
 
 /* What line k knows of this channel; NULL: it does not carry it. */
@@ -158,13 +159,32 @@ static bool jump_of(const struct mdbus_channel *c, uint64_t newest, uint64_t ses
 }
 
 /*
+ * How many numbers before the first one that this line has a new generation keeps room for: those that reordering may still
+ * bring, and with another line up all that it brings if it is behind.  If nobody does, they are skipped.
+ */
+static uint64_t room_before(const struct mdbus_channel *c)
+{
+	uint64_t room = c->desc.window / 4u < BEHIND_MAX ? c->desc.window / 4u : BEHIND_MAX;
+
+#ifndef MDBUS_MUTANT_nobody_is_behind
+	for (uint32_t k = 0; k < MDBUS_LINES_MAX && room > c->desc.reorder_window; k++)
+		if (k != c->line && of_line(c, k) != NULL && mdbus_load_relaxed(&c->bus->dir->line[k].recovery) == 0 &&
+		    mdbus_load_relaxed(&c->bus->dir->line_state[k]) == MDBUS_LINE_UP)
+			return room;
+#else
+	(void)room;
+#endif
+	return c->desc.reorder_window;
+}
+
+/*
  * Open the generation after `newest` for numbers from `first` on; or stay, if a jump turns out to be none for the channel as a
  * whole.  False also if another line has opened it first, be it for the same: whether that is where these numbers belong
  * is for adopt to find out.  So `newest` is the one that adopt has looked at, or two lines would open one each.
  */
 static bool open_next(struct mdbus_channel *c, uint64_t newest, uint64_t session, uint64_t first, bool jump, uint64_t now_ns)
 {
-	uint64_t room = c->desc.reorder_window;
+	uint64_t near = c->desc.reorder_window, room = room_before(c);
 	struct mdbus_gen from;
 #ifdef MDBUS_MUTANT_open_twice
 	newest = mdbus_gen_newest(c->ring.hdr);
@@ -185,13 +205,14 @@ static bool open_next(struct mdbus_channel *c, uint64_t newest, uint64_t session
 				move_to(c, &from, session, first);
 			return true;
 		}
+		if (c->gen.gen != 0)
+			room = near; /* the source has jumped: all lines find the same number there */
 		g.flags = MDBUS_GEN_JUMPED;
 		g.first_seq -= first - clear < room ? first - clear : room;
-	} else if (first > 1 && first <= room + 1u) {
-		g.first_seq = 1; /* so near the start that the numbers before it are missing, not history */
 	} else if (first > 1) {
-		g.first_seq = first - room;
-		g.flags = MDBUS_GEN_MIDSTREAM;
+		g.first_seq = first <= room + 1u ? 1u : first - room;
+		if (first > near + 1u) /* else so near the start that the numbers before it are missing, not history */
+			g.flags = MDBUS_GEN_MIDSTREAM;
 	}
 	struct mdbus_gen mine = g;
 

@@ -4,7 +4,7 @@
  * before that, and must not be taken for numbers that are still to come.  Nor is it a restart when a session has gone on
  * by more than the window while nobody looked, or when this line is behind the one that came into the midst of it first.
  *
- * mutants: placed_at_once dead_time_is_restart behind_is_restart
+ * mutants: placed_at_once dead_time_is_restart behind_is_restart nobody_is_behind
  */
 #include "bus_bed.h"
 #include "guard.h"
@@ -13,6 +13,7 @@
 #define TIMEOUT (10u * MS)
 
 static struct bed b;
+static const char *session = "SESSION001";
 static struct mdbus_sub *sub;
 
 static void begin(void)
@@ -35,9 +36,10 @@ static void end(void)
 /* Messages [first, next) one by one, on one line; salt tells the runs of numbers apart. */
 static void send(uint32_t line, uint32_t salt, uint64_t first, uint64_t next, uint64_t now)
 {
-	struct bed_mold m = { .session = "SESSION001", .seq = first, .count = 1, .salt = salt };
+	struct bed_mold m = { .seq = first, .count = 1, .salt = salt };
 	uint8_t bytes[512];
 
+	memcpy(m.session, session, sizeof(m.session));
 	for (; m.seq < next; m.seq++)
 		CHECK(bed_packet(&b, line, bytes, bed_mold_build(&m, bytes, sizeof(bytes)), now) == MDBUS_DECODE_OK);
 }
@@ -159,8 +161,11 @@ static void test_dead_for_long(uint64_t n)
 	end();
 }
 
-/* Line 1 is behind line 0, by more than reordering explains, when both come into the midst of a session. */
-static void test_behind(uint64_t lag)
+/*
+ * Line 1 is behind line 0, by more than reordering explains, when both come into the midst of a session: there is room for
+ * `kept` of what only it has.
+ */
+static void test_behind(uint64_t lag, uint32_t kept)
 {
 	begin();
 	memset(&seen, 0, sizeof(seen));
@@ -173,10 +178,35 @@ static void test_behind(uint64_t lag)
 	read_all();
 	CHECK_U64(mdbus_gen_newest(b.line[0].channel.ring.hdr), 1);
 	CHECK_U64(seen.epoch, 1);
-	CHECK(seen.data >= 2000 && seen.data <= 2000 + 64);
+	CHECK_U64(seen.data, 2000 + kept);
 	CHECK_U64(seen.gaps + seen.overruns, 0);
 	CHECK_U64(seen.last, 6999);
 	CHECK_U64(b.line[1].channel.next_seq, 7000 - lag);
+	end();
+}
+
+/* A new process on line 0 finds the next session under way, which line 1, alive, is yet to come to. */
+static void test_next_session(uint64_t first)
+{
+	begin();
+	memset(&seen, 0, sizeof(seen));
+	for (uint32_t k = 0; k < 2; k++)
+		send(k, 1, 1, 1001, MS);
+	start_again(0);
+	session = "SESSION002";
+	send(0, 2, first, first + 50, 2 * MS);
+	session = "SESSION001";
+	send(1, 1, 1001, 1021, 3 * MS);
+	session = "SESSION002";
+	send(1, 2, 1, first + 200, 4 * MS);
+	send(0, 2, first + 50, first + 200, 5 * MS);
+	session = "SESSION001";
+	tick(5 * MS, 5 * MS + 3 * TIMEOUT);
+	read_all();
+	CHECK_U64(seen.resets, 1);
+	CHECK_U64(seen.epoch, 2);
+	CHECK_U64(seen.data, 1020 + first + 199);
+	CHECK_U64(seen.gaps + seen.overruns, 0);
 	end();
 }
 
@@ -202,9 +232,13 @@ int main(void)
 	test_dead_for_long(2200);
 	test_dead_for_long(100000);
 	test_dead_for_long(UINT64_C(1) << 40);
-	test_behind(10);
-	test_behind(65);
-	test_behind(900);
+	test_behind(10, 10);
+	test_behind(65, 65);
+	test_behind(500, 500);
+	test_behind(900, 512);
+	test_next_session(1);
+	test_next_session(40);
+	test_next_session(400);
 	test_started_again();
 	test_old_packets_wait(0, 11);
 	test_old_packets_wait(TIMEOUT / 2u, 11);

@@ -41,7 +41,11 @@ struct mdbus_sub; /* one subscription: a seat and a position on each channel rea
 enum mdbus_record_kind {
 	MDBUS_RECORD_DATA = 0,    /* one message */
 	MDBUS_RECORD_GAP = 1,     /* `count` numbers from seq on: lost on all lines */
-	MDBUS_RECORD_RESET = 2,   /* the session ended before seq; epoch is the one that begins, next is its first number */
+	/*
+	 * The session ended before seq; epoch is the one that begins, count its first number.  Where the bus came into the midst of
+	 * a session, its records begin at a later one, and it may end without any.
+	 */
+	MDBUS_RECORD_RESET = 2,
 	MDBUS_RECORD_OVERRUN = 3, /* this subscriber was lapped: it lost `count` records */
 };
 
@@ -50,7 +54,7 @@ struct mdbus_record {
 	uint32_t channel; /* index; mdbus_sub_channel_name() */
 	uint64_t epoch;   /* 1, and one more at each RESET */
 	uint64_t seq;     /* sequence number; in arrival order: 1, 2, ... */
-	uint64_t count;   /* GAP: numbers lost; OVERRUN: records lost; RESET: first number of the new epoch; DATA: 1 */
+	uint64_t count;   /* GAP: numbers lost; OVERRUN: records lost; RESET: first number of the new epoch (see there); DATA: 1 */
 	const uint8_t *data; /* DATA: the message, in shared memory, read-only; see mdbus_sub_valid */
 	uint32_t len;     /* bytes of it */
 	uint32_t line;    /* line that carried it */
