@@ -100,9 +100,17 @@ start judge "${jumpy[@]}" "$MDBUS_BIN/mdbus-verify" t --log "$T/log" --json
 wait_for 30 "the verifier" grep -q attached "$T/judge.log"
 start feed "${jumpy[@]}" "$MDBUS_BIN/mdbus-feed" --generate moldudp64 --count 0 --size 60 --pack 4 --rate 5000 --log "$T/log" \
 	--json --line "A,to=127.0.0.1:$port,loss=0.02" --line "B,to=127.0.0.1:$((port + 1)),repack=3"
+# Line A stands still meanwhile, for less than would be told: it is the one whose silence is measured over the jump.
+types='stuck|stale|gap|reset|jump|overrun|line_down'
 for step in ahead "" back "" ahead back; do
+	begin=$(date +%s%N)
+	kill -STOP "$(pid_of A)"
+	sleep 0.15 # mdbusd looks ten times a second: once before the jump
 	rm -f "$T/ahead" "$T/back"
 	[ -z "$step" ] || touch "$T/$step"
+	sleep 0.15 # and once after it
+	kill -CONT "$(pid_of A)"
+	[ $(($(date +%s%N) - begin)) -lt 700000000 ] || types='stale|reset|jump|overrun|line_down' # this host stopped it for long
 	since=$(won)
 	wait_for 30 "messages after the clock went ${step:-right}" grew "$since"
 	sleep 0.3
@@ -111,7 +119,7 @@ stop feed INT
 same "the feeder" 0 "$stopped"
 stop judge
 [ "$stopped" = 0 ] || fail "the subscriber: $(cat "$T/judge.log")"
-same "alarms" "" "$("$ctl" events --json | jq -rs '.[] | select(.type | test("stuck|stale|gap|reset|jump|overrun|line_down")) | .type' |
+same "alarms" "" "$("$ctl" events --json | jq -rs --arg types "$types" '.[] | select(.type | test($types)) | .type' |
 	sort -u | xargs)"
 grep -o '"matched":[0-9]*' "$T/judge.log" | head -n 1
 for name in A B mdbusd; do
