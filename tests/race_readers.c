@@ -27,7 +27,7 @@ static void readers(uint32_t n, uint32_t batches, uint32_t pause_every)
 int main(void)
 {
 	for (int i = 0; i < 4; i++) {
-		readers(64, 512, 16);
+		readers(64, 1024, 128); /* twice the ring at once, which so many cannot follow on any host */
 		readers(2, 2048, 0);
 	}
 	return 0;
