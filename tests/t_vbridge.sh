@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 240
-# alone: lines without cores of their own have to come back in time
+# alone: yes
 # mutants: veth_unplugged veth_thread_free
 #
 # DPDK lines and a feeder on virtual NICs that a virtual bridge joins, as root and as nobody.  Line A has two processes, each
