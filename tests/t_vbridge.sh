@@ -111,7 +111,7 @@ stop bridge KILL
 [ -S "$MDBUS_RUN_DIR/veth/nic-a.1" ] || fail "the test expects a killed bridge's sockets to stay"
 start_bridge
 replugged() { [ "$(bridge_count '[.ports[].queues[] | select(.up)] | length')" = 3 ]; }
-wait_for 60 "the lines at the new bridge" replugged
+wait_for 35 "the lines at the new bridge" replugged
 same "the lines' processes" 0 "$(for line in A A2 B; do running "$line" || echo gone; done | wc -l)"
 
 # ---- two processes on one NIC, one is killed ----
