@@ -16,12 +16,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "../bus/shape.h"
-#include "../ingest/line.h"
 #include "bus_bed.h"
-#include "guard.h"
+#include "ready_packets.h"
 
 #define LINES    2u
-#define BATCH    64u
+#define BATCH    READY_MAX
 #define FRAMES   1024u
 #define OFF      256u /* of a packet in its frame */
 #define HEADERS  42u  /* Ethernet, IP, UDP */
@@ -44,12 +43,6 @@ static struct mdbus_bus bus;
 static struct mdbus_line line[LINES];
 static uint64_t next_seq[MDBUS_CHANNELS_MAX];
 static uint64_t seed = 1;
-
-/* The packets that each line is to take next. */
-static struct {
-	struct mdbus_rx rx[BATCH];
-	uint32_t n;
-} ready[LINES];
 
 /* ---- a bus in this process's memory ------------------------------------------------------------------------------- */
 
@@ -118,37 +111,7 @@ static void drop_bus(void)
 	munmap(bus.dir_region.base, bus.dir_region.size);
 }
 
-/* ---- what receives: the packets made ready ------------------------------------------------------------------------ */
-
-static void *receiver_open(struct mdbus_backend_env *env)
-{
-	return &ready[env->bus->index];
-}
-
-static int receiver_poll(void *self, struct mdbus_rx *rx, uint32_t max)
-{
-	uint32_t n = ready[self == &ready[1]].n;
-
-	CHECK(n <= max);
-	memcpy(rx, ready[self == &ready[1]].rx, n * sizeof(*rx));
-	ready[self == &ready[1]].n = 0;
-	return (int)n;
-}
-
-static void receiver_nothing(void *self)
-{
-	(void)self;
-}
-
-static void receiver_wait(void *self, uint32_t timeout_us)
-{
-	(void)self, (void)timeout_us;
-}
-
-static const struct mdbus_backend_ops receiver = {
-	.name = "ready", .open = receiver_open, .poll = receiver_poll, .refill = receiver_nothing,
-	.wait = receiver_wait, .stats = receiver_nothing, .close = receiver_nothing,
-};
+/* ---- packets --------------------------------------------------------------------------------------------------------- */
 
 /* A UDP packet in an Ethernet frame, its payload already in place. */
 static void frame_packet(uint8_t *p, uint32_t channel, uint32_t payload)
@@ -242,7 +205,7 @@ static void measure(double base[2], json_t *report)
 
 	make_bus();
 	for (uint32_t k = 0; k < LINES; k++) {
-		line[k] = (struct mdbus_line){ .bus = bus, .ops = &receiver };
+		line[k] = (struct mdbus_line){ .bus = bus, .ops = &ready_ops };
 		line[k].bus.index = k;
 		if (mdbus_line_start(&line[k]) != 0) {
 			puts(line[k].error);

@@ -12,9 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "../bus/shape.h"
-#include "../ingest/line.h"
 #include "bus_bed.h"
-#include "guard.h"
+#include "ready_packets.h"
 
 #define DEPTH      4096u
 #define FRAMES     1024u
@@ -116,45 +115,13 @@ static void be_reader(uint32_t self)
 
 /* ---- the line --------------------------------------------------------------------------------------------------- */
 
-static struct mdbus_rx ready[READERS_BATCH];
-static uint32_t nready;
-
-static void *receiver_open(struct mdbus_backend_env *env)
-{
-	(void)env;
-	return ready;
-}
-
-static int receiver_poll(void *self, struct mdbus_rx *rx, uint32_t max)
-{
-	uint32_t n = nready;
-
-	CHECK(n <= max);
-	memcpy(rx, self, n * sizeof(*rx));
-	nready = 0;
-	return (int)n;
-}
-
-static void receiver_nothing(void *self)
-{
-	(void)self;
-}
-
-static void receiver_wait(void *self, uint32_t timeout_us)
-{
-	(void)self, (void)timeout_us;
-}
-
-static const struct mdbus_backend_ops receiver = {
-	.name = "ready", .open = receiver_open, .poll = receiver_poll, .refill = receiver_nothing,
-	.wait = receiver_wait, .stats = receiver_nothing, .close = receiver_nothing,
-};
+_Static_assert(READERS_BATCH <= READY_MAX, "a batch is ready at once");
 
 static void make_ready(uint64_t seq)
 {
 	struct bed_mold head = { .session = "SESSION001", .seq = seq };
 
-	for (nready = 0; nready < READERS_BATCH; nready++, head.seq++) {
+	for (ready[0].n = 0; ready[0].n < READERS_BATCH; ready[0].n++, head.seq++) {
 		uint32_t frame, len;
 
 		CHECK(mdbus_frames_get(&line.stock.pool, &frame));
@@ -163,7 +130,7 @@ static void make_ready(uint64_t seq)
 		len = bed_mold_build(&head, p, 1024);
 		p[19] = 1;
 		len += message(head.seq, p + len);
-		ready[nready] = (struct mdbus_rx){ .frame = frame, .off = OFF, .len = len };
+		ready[0].rx[ready[0].n] = (struct mdbus_rx){ .frame = frame, .off = OFF, .len = len };
 	}
 }
 
@@ -230,7 +197,7 @@ static void open_bus(void)
 		CHECK(bed.bus.seat[i].base != MAP_FAILED);
 		bed.bus.dir->seat[i].state = MDBUS_LEASE_HELD;
 	}
-	line = (struct mdbus_line){ .bus = bed.bus, .ops = &receiver };
+	line = (struct mdbus_line){ .bus = bed.bus, .ops = &ready_ops };
 	line.bus.role = MDBUS_LEASE_LINE;
 	if (mdbus_line_start(&line) != 0) {
 		puts(line.error);
