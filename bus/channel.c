@@ -71,7 +71,6 @@ int mdbus_channel_compare(const struct mdbus_channel *c, uint64_t pos, uint64_t 
 static void note_lateness(struct mdbus_channel *c, uint64_t pos, uint64_t rx_ns)
 {
 	const struct mdbus_slot *slot = mdbus_ring_slot(&c->ring, pos);
-	struct mdbus_arena_hdr *mine = mdbus_bus_arena(c->bus, c->line);
 	uint64_t stamp, ref, won_ns = 0;
 
 	if (c->ring.time_bytes == 0 || mdbus_ring_look(&c->ring, pos, c->gen.gen, &stamp, &ref) != MDBUS_LOOK_RECORD)
@@ -81,9 +80,7 @@ static void note_lateness(struct mdbus_channel *c, uint64_t pos, uint64_t rx_ns)
 	__builtin_memcpy(&won_ns, slot->bytes, sizeof(won_ns));
 	if (!mdbus_ring_still(slot, stamp) || rx_ns < won_ns)
 		return;
-	c->late_ns = rx_ns - won_ns;
-	c->late_known = true;
-	mdbus_hist_add(&mine->lateness, c->late_ns);
+	mdbus_channel_late(c, rx_ns - won_ns);
 }
 
 /* Compare every n-th duplicate with the copy that was published. */

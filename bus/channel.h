@@ -241,6 +241,14 @@ static inline uint32_t mdbus_channel_warm(const struct mdbus_channel *c, uint32_
 	return at + MDBUS_CACHE_LINE;
 }
 
+/* A duplicate came so long after the published copy. */
+static inline void mdbus_channel_late(struct mdbus_channel *c, uint64_t late_ns)
+{
+	c->late_ns = late_ns;
+	c->late_known = true;
+	mdbus_hist_add(&mdbus_bus_arena(c->bus, c->line)->lateness, late_ns);
+}
+
 /* next_seq has grown: the same, and the counter. */
 static inline void mdbus_channel_advanced(struct mdbus_channel *c)
 {

@@ -97,25 +97,6 @@ static enum holder look_at(const struct mdbus_channel *c, uint64_t pos, const st
 	return HOLDS_LATER;
 }
 
-/* When the record with this stamp and ref arrived; 0: that is not known. */
-static uint64_t arrival(const struct mdbus_channel *c, const struct mdbus_slot *slot, uint64_t stamp, uint64_t ref)
-{
-	const struct mdbus_region *a = &c->bus->arena[mdbus_ref_line(ref) % MDBUS_LINES_MAX];
-	const struct mdbus_arena_hdr *h = a->base;
-	uint64_t rx_ns = 0;
-
-	if (mdbus_stamp_kind(stamp) == MDBUS_KIND_INLINE) {
-		if (c->ring.time_bytes)
-			__builtin_memcpy(&rx_ns, slot->bytes, sizeof(rx_ns));
-		return rx_ns;
-	}
-	uint64_t frame = h->frames_off + ((mdbus_ref_off(ref) - h->frames_off) & ~(uint64_t)(h->frame_size - 1u));
-
-	if (frame < a->size && a->size - frame >= sizeof(struct mdbus_frame_meta))
-		__builtin_memcpy(&rx_ns, (const uint8_t *)a->base + frame, sizeof(rx_ns));
-	return rx_ns;
-}
-
 /*
  * The message that another line has published at pos, and when it arrived.  NULL: there is none.  To be looked at before *stamp is
  * asked for again (mdbus_ring_still).
@@ -133,9 +114,14 @@ static const uint8_t *others_at(const struct mdbus_channel *c, uint64_t pos, uin
 		return NULL;
 	if (mdbus_stamp_kind(*stamp) != MDBUS_KIND_REF && mdbus_stamp_kind(*stamp) != MDBUS_KIND_INLINE)
 		return NULL;
+	const struct mdbus_region *a = &c->bus->arena[line];
+	const uint8_t *bytes = mdbus_ring_bytes(&c->ring, slot, *stamp, ref, a->base, a->size);
+
+	if (bytes == NULL)
+		return NULL;
 	*len = mdbus_ref_len(ref);
-	*rx_ns = arrival(c, slot, *stamp, ref);
-	return mdbus_ring_bytes(&c->ring, slot, *stamp, ref, c->bus->arena[line].base, c->bus->arena[line].size);
+	*rx_ns = mdbus_ring_arrival(&c->ring, slot, *stamp, ref, a->base, a->size);
+	return bytes;
 }
 
 /* How long after the published copy this line's came. */
@@ -147,9 +133,7 @@ static void note_lateness(struct mdbus_channel *c, uint64_t pos, uint64_t rx_ns)
 	if (others_at(c, pos, &stamp, &len, &won_ns) == NULL || won_ns == 0 || rx_ns < won_ns ||
 	    !mdbus_ring_still(mdbus_ring_slot(&c->ring, pos), stamp))
 		return;
-	c->late_ns = rx_ns - won_ns;
-	c->late_known = true;
-	mdbus_hist_add(&mdbus_bus_arena(c->bus, c->line)->lateness, c->late_ns);
+	mdbus_channel_late(c, rx_ns - won_ns);
 }
 
 static enum mdbus_publish publish_at(struct mdbus_channel *c, const struct mdbus_chunk *p, const struct mdbus_message *m,

@@ -241,17 +241,7 @@ static inline bool deliver(struct mdbus_sub *s, const struct reader *d, struct m
 	r->slot = slot;
 	r->stamp = stamp;
 	r->ahead = 0;
-	r->rx_ns = 0;
-	if (mdbus_stamp_kind(stamp) == MDBUS_KIND_INLINE) {
-		if (d->ring.time_bytes)
-			__builtin_memcpy(&r->rx_ns, slot->bytes, sizeof(r->rx_ns));
-	} else {
-		const struct mdbus_arena_hdr *h = a->base;
-		uint64_t frame = h->frames_off + ((mdbus_ref_off(ref) - h->frames_off) & ~(uint64_t)(h->frame_size - 1u));
-
-		if (frame < a->size && a->size - frame >= sizeof(struct mdbus_frame_meta))
-			__builtin_memcpy(&r->rx_ns, (const uint8_t *)a->base + frame, sizeof(r->rx_ns));
-	}
+	r->rx_ns = mdbus_ring_arrival(&d->ring, slot, stamp, ref, a->base, a->size);
 	return true;
 }
 

@@ -21,6 +21,7 @@
 #define BELL_NS      20000u      /* sleeping subscribers are woken at most this often: they cost no more than that */
 #define STATS_NS     1000000000u
 #define HOLD_RECORDS 1048576u
+#define AHEAD        8u /* packets before its turn, what a packet's channel points to is fetched */
 
 static const struct mdbus_backend_ops *const backends[] = {
 #ifdef MDBUS_HAVE_XDP
@@ -342,8 +343,8 @@ static inline void take_each(struct mdbus_line *l, uint32_t n, uint64_t now, boo
 		struct mdbus_rx *rx = &l->rx[i];
 		uint32_t c = channel[i];
 
-		if (i + 8u < n && channel[i + 8u] != MDBUS_NO_CHANNEL)
-			mdbus_channel_prefetch_shared(&l->channel[channel[i + 8u]]);
+		if (i + AHEAD < n && channel[i + AHEAD] != MDBUS_NO_CHANNEL)
+			mdbus_channel_prefetch_shared(&l->channel[channel[i + AHEAD]]);
 		if (c != MDBUS_NO_CHANNEL)
 			mdbus_line_take(l, c, rx, now, handed && rx->rx_ns < now ? rx->rx_ns : now);
 		MDBUS_HOOK("line.taken");

@@ -12,14 +12,7 @@ int main(void)
 }
 #else
 #include "../ingest/vbridge.h"
-
-#define CHECK(x)                                                         \
-	do {                                                             \
-		if (!(x)) {                                              \
-			printf("%s:%d: %s\n", __func__, __LINE__, #x); \
-			exit(1);                                         \
-		}                                                        \
-	} while (0)
+#include "guard.h"
 
 static struct mdbus_vbridge bridge;
 

@@ -545,4 +545,26 @@ static inline const uint8_t *mdbus_ring_bytes(const struct mdbus_ring *r, const 
 	return arena + off;
 }
 
+/*
+ * When a record whose bytes are there (mdbus_ring_bytes, with the same arena) arrived, ns; 0: that is not known.  To be believed
+ * as the bytes are.  Any process.
+ */
+static inline uint64_t mdbus_ring_arrival(const struct mdbus_ring *r, const struct mdbus_slot *slot, uint64_t stamp, uint64_t ref,
+                                          const uint8_t *arena, uint64_t arena_size)
+{
+	uint64_t rx_ns = 0;
+
+	if (mdbus_stamp_kind(stamp) == MDBUS_KIND_INLINE) {
+		if (r->time_bytes)
+			__builtin_memcpy(&rx_ns, slot->bytes, sizeof(rx_ns));
+		return rx_ns;
+	}
+	const struct mdbus_arena_hdr *h = (const struct mdbus_arena_hdr *)(const void *)arena;
+	uint64_t frame = h->frames_off + ((mdbus_ref_off(ref) - h->frames_off) & ~(uint64_t)(h->frame_size - 1u));
+
+	if (frame < arena_size && arena_size - frame >= sizeof(struct mdbus_frame_meta))
+		__builtin_memcpy(&rx_ns, arena + frame, sizeof(rx_ns));
+	return rx_ns;
+}
+
 #endif
