@@ -23,6 +23,7 @@ struct peer_ops {
 	void (*rest)(unsigned run);                  /* between two looks; run: messages taken since the one before */
 	void (*full)(void);                          /* between two tries to send; NULL: one pause */
 	void (*flush)(void);                         /* nothing more to send or to take for now; NULL: nothing to do */
+	void (*begin)(bool one_by_one);              /* messages will come at a pace, or as fast as they go; NULL: it is all the same */
 };
 
 struct peer {
@@ -89,6 +90,8 @@ static inline bool peer_whole(const uint8_t *message, uint32_t len, uint64_t pos
 __attribute__((always_inline)) static inline void peer_produce(const struct peer_ops *ops, uint32_t len, uint64_t base,
                                                                uint64_t n)
 {
+	if (ops->begin)
+		ops->begin(false);
 	for (uint64_t pos = base; pos < base + n; pos++)
 		peer_send(ops, peer_write(ops, len, pos), len);
 	if (ops->flush)
@@ -125,6 +128,8 @@ __attribute__((always_inline)) static inline uint64_t peer_hop(const struct peer
 	uint64_t due = 0, wrong = 0, begin = 0;
 	const uint8_t *message;
 
+	if (ops->begin)
+		ops->begin(true);
 	for (uint64_t pos = base; pos < base + n; pos++) {
 		uint8_t *at = peer_write(ops, len, pos);
 

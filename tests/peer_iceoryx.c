@@ -162,7 +162,7 @@ static inline void rest(unsigned run)
 	mdbus_pause();
 }
 
-static const struct peer_ops ops = { claim, commit, take, rest, NULL, NULL };
+static const struct peer_ops ops = { claim, commit, take, rest, NULL, NULL, NULL };
 PEER_LOOPS(ops)
 
 const struct peer peer_iceoryx = { .name = NAME, .start = start, .stop = stop, .open = open_side, .close = close_side,

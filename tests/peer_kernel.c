@@ -74,7 +74,7 @@ static inline const uint8_t *pipe_take(uint32_t len)
 	return incoming + (size_t)next++ * len;
 }
 
-static const struct peer_ops pipe_ops = { claim, pipe_commit, pipe_take, rest, NULL, NULL };
+static const struct peer_ops pipe_ops = { claim, pipe_commit, pipe_take, rest, NULL, NULL, NULL };
 PEER_LOOPS(pipe_ops)
 
 const struct peer peer_pipe = { .name = "pipe", .prepare = pipe_prepare, .open = pipe_open, .drop = pipe_drop,
@@ -130,7 +130,7 @@ static inline const uint8_t *unix_take(uint32_t len)
 	return incoming + (size_t)next++ * PEER_LEN_MAX;
 }
 
-static const struct peer_ops unix_ops = { claim, unix_commit, unix_take, rest, NULL, NULL };
+static const struct peer_ops unix_ops = { claim, unix_commit, unix_take, rest, NULL, NULL, NULL };
 PEER_LOOPS(unix_ops)
 
 const struct peer peer_unix = { .name = "UNIX datagram", .prepare = unix_prepare, .open = unix_open, .drop = unix_drop,

@@ -187,42 +187,10 @@ static void begin(bool one_by_one)
 	packet = !paced && mdbus_ring_batches(to) ? MDBUS_OWN_BATCH : 1;
 }
 
-static const struct peer_ops any = { claim, commit_any, take, rest, NULL, flush };
-static const struct peer_ops single = { claim, commit_single, take, rest, NULL, flush };
-
-static void single_produce(uint32_t len, uint64_t base, uint64_t n)
-{
-	begin(false);
-	peer_produce(&single, len, base, n);
-}
-
-static uint64_t single_consume(uint32_t len, uint64_t base, uint64_t n)
-{
-	return peer_consume(&single, len, base, n);
-}
-
-static uint64_t single_hop(unsigned side, uint32_t len, uint64_t base, uint64_t n, uint64_t pace, double *ticks)
-{
-	begin(true);
-	return peer_hop(&single, side, len, base, n, pace, ticks);
-}
-
-static void any_produce(uint32_t len, uint64_t base, uint64_t n)
-{
-	begin(false);
-	peer_produce(&any, len, base, n);
-}
-
-static uint64_t any_consume(uint32_t len, uint64_t base, uint64_t n)
-{
-	return peer_consume(&any, len, base, n);
-}
-
-static uint64_t any_hop(unsigned side, uint32_t len, uint64_t base, uint64_t n, uint64_t pace, double *ticks)
-{
-	begin(true);
-	return peer_hop(&any, side, len, base, n, pace, ticks);
-}
+static const struct peer_ops any = { claim, commit_any, take, rest, NULL, flush, begin };
+static const struct peer_ops single = { claim, commit_single, take, rest, NULL, flush, begin };
+PEER_LOOPS(any)
+PEER_LOOPS(single)
 
 const struct peer peer_mdbus = { .name = "mdbus, any line", .ours = true, .prepare = prepare_any, .open = open_any,
 	                         .drop = drop_any, PEER_RUNS(any) };

@@ -73,7 +73,7 @@ static void full(void)
 	sched_yield();
 }
 
-static const struct peer_ops ops = { claim, commit, take, rest, full, NULL };
+static const struct peer_ops ops = { claim, commit, take, rest, full, NULL, NULL };
 PEER_LOOPS(ops)
 
 const struct peer peer_nanomsg = { .name = "nanomsg ipc", .threads = true, .prepare = prepare, .open = open_side,

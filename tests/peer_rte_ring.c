@@ -213,30 +213,19 @@ static void flush_place(void)
 	room = 0;
 }
 
+static void begin(bool one_by_one)
+{
+	burst = one_by_one ? 1u : BURST;
+}
+
 /* ---- the three --------------------------------------------------------------------------------------------------- */
 
-static const struct peer_ops one = { claim_buffer, commit_one, take_one, rest, NULL, NULL };
-static const struct peer_ops many = { claim_buffer, commit_many, take_many, rest, NULL, flush_many };
-static const struct peer_ops place = { claim_place, commit_place, take_place, rest, NULL, flush_place };
+static const struct peer_ops one = { claim_buffer, commit_one, take_one, rest, NULL, NULL, NULL };
+static const struct peer_ops many = { claim_buffer, commit_many, take_many, rest, NULL, flush_many, NULL };
+static const struct peer_ops place = { claim_place, commit_place, take_place, rest, NULL, flush_place, begin };
 PEER_LOOPS(one)
 PEER_LOOPS(many)
-
-static void place_produce(uint32_t len, uint64_t base, uint64_t n)
-{
-	burst = BURST;
-	peer_produce(&place, len, base, n);
-}
-
-static uint64_t place_consume(uint32_t len, uint64_t base, uint64_t n)
-{
-	return peer_consume(&place, len, base, n);
-}
-
-static uint64_t place_hop(unsigned side, uint32_t len, uint64_t base, uint64_t n, uint64_t pace, double *ticks)
-{
-	burst = 1;
-	return peer_hop(&place, side, len, base, n, pace, ticks);
-}
+PEER_LOOPS(place)
 
 #define WAY(name, w)                                \
 	static void name##_prepare(uint32_t len)    \

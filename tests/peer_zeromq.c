@@ -79,7 +79,7 @@ static void full(void)
 	sched_yield();
 }
 
-static const struct peer_ops ops = { claim, commit, take, rest, full, NULL };
+static const struct peer_ops ops = { claim, commit, take, rest, full, NULL, NULL };
 
 static void produce(uint32_t len, uint64_t base, uint64_t n)
 {
