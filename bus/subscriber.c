@@ -46,6 +46,8 @@ struct mdbus_sub {
 	uint32_t turn;  /* reader whose turn it is */
 	uint32_t burst; /* records it still may deliver */
 	uint64_t polls;
+	struct mdbus_rest rest;
+	bool bulk;
 	bool borrowed; /* the bus is the caller's: not to be detached */
 };
 
@@ -352,6 +354,7 @@ bool mdbus_sub_next(struct mdbus_sub *s, struct mdbus_record *r)
 
 		if (s->burst != 0 && reader_next(s, d, r)) {
 			s->burst--;
+			s->rest.found += s->bulk;
 			account(s, r);
 			return true;
 		}
@@ -360,7 +363,8 @@ bool mdbus_sub_next(struct mdbus_sub *s, struct mdbus_record *r)
 		s->turn = s->turn + 1u < s->nreader ? s->turn + 1u : 0;
 		s->burst = BURST;
 	}
-	mdbus_pause(); /* a caller that looks again at once would take the slot's line away while it is being written */
+	/* a caller that looks again at once would take the slot's line away while it is being written */
+	mdbus_rest_take(&s->rest);
 	return false;
 }
 
@@ -464,6 +468,7 @@ static struct mdbus_sub *set_up(struct mdbus_sub *s, const struct mdbus_sub_opti
 
 	s->seat = s->bus.seat[s->bus.index].base;
 	s->burst = BURST;
+	s->bulk = o->bulk;
 	s->reader = calloc(s->bus.dir->nchannel, sizeof(*s->reader));
 	if (s->reader == NULL)
 		return refuse(s, ENOMEM, err, errlen, "out of memory");

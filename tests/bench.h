@@ -146,18 +146,33 @@ static inline void bench_write(uint8_t *to, uint32_t len, uint64_t pos)
 		__builtin_memcpy(to + i, &pos, 8);
 }
 
-/* True if the message of pos is in buf, whole. */
-static inline bool bench_take(const struct bed *b, uint64_t pos, uint8_t *buf)
+/*
+ * What one side of a bench works on, as a line and a subscriber have it: a view of the ring, and an arena.  In a variable of
+ * the loop's own it stays in registers: a global might be changed by any store of a message's bytes.
+ */
+struct bench_side {
+	struct mdbus_ring ring;
+	uint8_t *arena;
+	uint64_t arena_size;
+};
+
+/* line: of a producer; BED_LINES: a reader, of what line 0 publishes. */
+static inline struct bench_side bench_side(const struct bed *b, uint32_t line)
 {
-	const struct mdbus_ring *r = &b->line[BED_LINES];
-	const struct mdbus_slot *slot = mdbus_ring_slot(r, pos);
+	return (struct bench_side){ b->line[line], b->arena[line < BED_LINES ? line : 0], b->arena_size };
+}
+
+/* True if the message of pos is in buf, whole. */
+__attribute__((always_inline)) static inline bool bench_take(const struct bench_side *s, uint64_t pos, uint8_t *buf)
+{
+	const struct mdbus_slot *slot = mdbus_ring_slot(&s->ring, pos);
 	uint64_t stamp, ref;
-	enum mdbus_look look = mdbus_ring_look(r, pos, 1, &stamp, &ref);
+	enum mdbus_look look = mdbus_ring_look(&s->ring, pos, 1, &stamp, &ref);
 
 	BED_CHECK(look != MDBUS_LOOK_LAPPED, "lapped at %lu", (unsigned long)pos);
 	if (look == MDBUS_LOOK_NONE)
 		return false;
-	const uint8_t *bytes = mdbus_ring_bytes(r, slot, stamp, ref, b->arena[0], b->arena_size);
+	const uint8_t *bytes = mdbus_ring_bytes(&s->ring, slot, stamp, ref, s->arena, s->arena_size);
 
 	if (bytes == NULL)
 		return false;

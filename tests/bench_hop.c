@@ -69,7 +69,9 @@ static inline void idle(unsigned side, uint64_t next)
 /* One pause between looks: without it the next look takes the slot's line away while it is still being written. */
 static inline void await(unsigned side, uint64_t pos)
 {
-	while (!bench_take(&out[side ^ 1u], pos, buffer))
+	const struct bench_side from = bench_side(&out[side ^ 1u], BED_LINES);
+
+	while (!bench_take(&from, pos, buffer))
 		mdbus_pause();
 }
 

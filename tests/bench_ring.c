@@ -2,21 +2,20 @@
  *
  * bench_ring - how much the ring carries, between processes on cores of their own. (How long it takes: bench_hop.)
  *
- *   rate   messages/s when the producer waits for nobody but a reader half a ring behind, so that nothing is lost: each
+ *   rate   messages/s when the producer waits for nobody but a reader half a ring or arena behind, so that nothing is lost: each
  *          message is written whole into its frame, published eight at a time, as from packets, copied out whole, and
  *          checked at its head and tail.
  *   cost   ns to publish, with everything in the producer's own cache.
  */
 #include "bench.h"
 
-#define DEPTH     4096u
+#define DEPTH     65536u /* as a channel has if nothing else is configured */
+#define FRAMES    4096u
 #define FRAME     2048u
-#define ARENA     ((uint64_t)DEPTH * FRAME)
+#define ARENA     ((uint64_t)FRAMES * FRAME)
 #define WINDOWS   7u
 #define TRIES     21u
 #define READERS   2u
-#define BURST     8u  /* records in a row after which a reader that has caught up lets the producer get ahead */
-#define BACKOFF   32u /* by so many pauses */
 #define FIRST     1024u /* position */
 #define QUIT      UINT64_MAX
 
@@ -55,35 +54,45 @@ static const struct figure *fig;
 static uint64_t messages; /* of one window */
 static bool crowded;      /* readers share a core */
 
-static uint64_t frame_of(uint64_t pos)
+static bool is_inline(void)
 {
-	/* as a line does it: frames of inline messages are back at once and stay in the cache */
-	return fig->len <= bed.line[0].inline_max ? pos % 8u * FRAME : pos % DEPTH * FRAME;
+	return fig->len <= bed.line[0].inline_max;
+}
+
+/* How far a producer goes ahead of the slowest reader. */
+static uint64_t lead(void)
+{
+	return is_inline() ? DEPTH / 2u : FRAMES / 2u;
 }
 
 /* The messages from pos on, MDBUS_OWN_BATCH of them, as a packet of so many. */
-static inline void publish(unsigned line, uint64_t pos)
+__attribute__((always_inline)) static inline void publish_as(const struct bench_side *s, uint64_t pos, uint32_t len, bool single)
 {
-	const struct mdbus_ring *r = &bed.line[line];
+	/* as a line does it: frames of inline messages are back at once and stay in the cache */
+	uint64_t frames = len <= s->ring.inline_max ? MDBUS_OWN_BATCH : FRAMES;
 	struct mdbus_offer o[MDBUS_OWN_BATCH];
 
 	for (uint32_t i = 0; i < MDBUS_OWN_BATCH; i++) {
-		uint64_t off = frame_of(pos + i);
+		uint64_t off = (pos + i) % frames * FRAME;
 
-		bench_write(bed.arena[line] + off, fig->len, pos + i);
-		o[i] = (struct mdbus_offer){ .pos = pos + i, .bytes = bed.arena[line] + off, .off = off, .len = fig->len };
+		bench_write(s->arena + off, len, pos + i);
+		o[i] = (struct mdbus_offer){ .pos = pos + i, .bytes = s->arena + off, .off = off, .len = len };
 	}
-	if (mdbus_ring_batches(r)) {
-		(fig->single ? mdbus_ring_publish_single_batch : mdbus_ring_publish_batch)(r, 1, o, MDBUS_OWN_BATCH, 0, 0);
+	if (mdbus_ring_batches(&s->ring)) {
+		(single ? mdbus_ring_publish_single_batch : mdbus_ring_publish_batch)(&s->ring, 1, o, MDBUS_OWN_BATCH, 0, 0);
 		return;
 	}
-	mdbus_ring_own(r, pos, MDBUS_OWN_BATCH);
-	for (uint32_t i = 0; i < MDBUS_OWN_BATCH; i++) {
-		if (fig->single)
-			mdbus_ring_publish_single(r, pos + i, 1, o[i].bytes, o[i].off, o[i].len, 0, 0);
-		else
-			mdbus_ring_publish(r, pos + i, 1, o[i].bytes, o[i].off, o[i].len, 0, 0);
-	}
+	mdbus_ring_own(&s->ring, pos, MDBUS_OWN_BATCH);
+	for (uint32_t i = 0; i < MDBUS_OWN_BATCH; i++)
+		(single ? mdbus_ring_publish_single : mdbus_ring_publish)(&s->ring, pos + i, 1, o[i].bytes, o[i].off, len, 0, 0);
+}
+
+static inline void publish(const struct bench_side *s, uint64_t pos)
+{
+	if (fig->single)
+		publish_as(s, pos, fig->len, true);
+	else
+		publish_as(s, pos, fig->len, false);
 }
 
 /* ---- producer ---------------------------------------------------------------------------------------------------- */
@@ -102,29 +111,32 @@ static uint64_t slowest(void)
 
 static void produce_at_rate(uint64_t base)
 {
-	uint64_t limit = base + DEPTH / 2u;
+	const struct bench_side s = bench_side(&bed, 0);
+	uint64_t limit = base + lead();
 
 	for (uint64_t pos = base; pos < base + messages; pos += MDBUS_OWN_BATCH) {
 		while (pos >= limit) {
 			mdbus_pause();
-			limit = slowest() + DEPTH / 2u;
+			limit = slowest() + lead();
 		}
-		publish(0, pos);
+		publish(&s, pos);
 	}
 	while (slowest() < base + messages)
 		mdbus_pause();
 }
 
-/* Both sides publish the same messages, neither more than a quarter of a ring ahead; what a reader does is left out. */
+/* Both sides publish the same messages, neither far ahead; what a reader does is left out. */
 static void produce_against(uint64_t base, unsigned side)
 {
+	const struct bench_side s = bench_side(&bed, side);
+
 	for (uint64_t pos = base; pos < base + messages; pos += MDBUS_OWN_BATCH) {
 		if (pos % 64u == 0) {
 			mdbus_store_release(side == 0 ? &stage->rival : &stage->reader[0].next, pos);
-			while (mdbus_load_acquire(side == 1 ? &stage->rival : &stage->reader[0].next) + DEPTH / 4u < pos)
+			while (mdbus_load_acquire(side == 1 ? &stage->rival : &stage->reader[0].next) + lead() / 2u < pos)
 				mdbus_pause();
 		}
-		publish(side, pos);
+		publish(&s, pos);
 	}
 	mdbus_store_release(side == 0 ? &stage->rival : &stage->reader[0].next, base + messages);
 	while (side == 0 && slowest() < base + messages)
@@ -137,23 +149,22 @@ static uint8_t buffer[FRAME] __attribute__((aligned(64)));
 
 static void read_at_rate(unsigned self, uint64_t base)
 {
+	const struct bench_side s = bench_side(&bed, BED_LINES);
+	struct mdbus_rest rest = { 0 };
 	uint64_t torn = 0, head, tail;
-	unsigned run = 0;
 
 	for (uint64_t pos = base; pos < base + messages;) {
-		if (!bench_take(&bed, pos, buffer)) {
+		if (!bench_take(&s, pos, buffer)) {
 			mdbus_store_release(&stage->reader[self].next, pos);
 			if (crowded)
 				sched_yield();
-			for (unsigned i = run < BURST ? 1 : BACKOFF; i > 0; i--)
-				mdbus_pause();
-			run = 0;
+			mdbus_rest_take(&rest);
 			continue;
 		}
 		__builtin_memcpy(&head, buffer, 8);
 		__builtin_memcpy(&tail, buffer + fig->len - 8u, 8);
 		torn += head != pos || tail != pos;
-		run++;
+		rest.found++;
 		if (++pos % 64u == 0)
 			mdbus_store_release(&stage->reader[self].next, pos);
 	}
@@ -221,7 +232,7 @@ static struct result window(uint64_t n)
 
 static const char *place(void)
 {
-	return fig->len <= bed.line[0].inline_max ? "inline" : "by ref";
+	return is_inline() ? "inline" : "by ref";
 }
 
 static const char *ring_kind(void)
@@ -256,7 +267,7 @@ static void measure(const struct figure *f)
 
 	fig = f;
 	crowded = fig->readers > 1 && sysconf(_SC_NPROCESSORS_ONLN) < 3;
-	messages = fig->len > 1000 ? 20000 : crowded ? 60000 : 150000;
+	messages = fig->len > 1000 ? 100000 : crowded ? 60000 : 1000000;
 	bed = bed_make(DEPTH, fig->slot_size, false, ARENA);
 	stage = bed_shared(sizeof(*stage));
 	for (unsigned i = 0; i < fig->readers; i++)

@@ -104,6 +104,8 @@ __attribute__((always_inline)) static inline uint64_t peer_consume(const struct 
 	uint64_t wrong = 0;
 	unsigned run = 0;
 
+	if (ops->begin)
+		ops->begin(false);
 	for (uint64_t pos = base; pos < base + n;) {
 		const uint8_t *message = ops->take(len);
 

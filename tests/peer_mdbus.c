@@ -4,16 +4,15 @@
  * compare-and-swap, and on a channel of one line, by plain stores.  For the rate messages come in packets of eight, for the
  * hop in packets of one.
  *
- * A ring has no flow control, so that no subscriber can hold up a line; here the sender is held half a ring ahead of the
+ * A ring has no flow control, so that no subscriber can hold up a line; here the sender is held half a ring or arena ahead of the
  * receiver all the same, since the others lose nothing either.
  */
 #include "peer.h"
 
-#define DEPTH       4096u
+#define DEPTH       65536u /* as a channel has if nothing else is configured */
+#define FRAMES      4096u
 #define FRAME       2048u
 #define INLINE_SLOT 256u /* bytes; a message that does not fit such a slot goes by reference, in slots of 64 bytes */
-#define BURST       8u   /* records in a row after which a receiver that has caught up lets the sender get ahead */
-#define BACKOFF     32u  /* by so many pauses */
 #define FIRST       1024u /* position */
 
 /* What one side has come to in the ring that the other one publishes to. */
@@ -26,13 +25,13 @@ static struct rings {
 	struct progress *progress;
 } rings[2]; /* any line, one line */
 
-static const struct mdbus_ring *to;
-static const struct bed *from, *own;
+static struct bench_side to, from;
 static struct progress *mine, *theirs;
-static uint64_t sending, taking, limit;
+static uint64_t sending, taking, limit, lead; /* lead: how far the sender goes ahead of the receiver */
 static struct mdbus_offer offers[MDBUS_OWN_BATCH]; /* of the packet at hand */
 static uint32_t noffer, packet; /* packet: messages in one; 1 where publishing together does not pay */
 static bool paced; /* there is time between messages */
+static struct mdbus_rest resting;
 static uint8_t buffer[FRAME] __attribute__((aligned(64)));
 
 static void prepare_one(struct rings *r, uint32_t len)
@@ -44,7 +43,7 @@ static void prepare_one(struct rings *r, uint32_t len)
 	if (slot < len + sizeof(struct mdbus_slot))
 		slot = MDBUS_SLOT_SIZE_MIN;
 	for (unsigned i = 0; i < 2; i++)
-		r->bed[i] = bed_make(DEPTH, slot, false, (uint64_t)DEPTH * FRAME);
+		r->bed[i] = bed_make(DEPTH, slot, false, (uint64_t)FRAMES * FRAME);
 	r->bed[0].hdr->single_line = r->bed[1].hdr->single_line = r == &rings[1];
 	r->progress = bed_shared(2 * sizeof(*r->progress));
 	r->progress[0].next = r->progress[1].next = FIRST;
@@ -57,17 +56,18 @@ static void drop_one(struct rings *r)
 	munmap(r->progress, 2 * sizeof(*r->progress));
 }
 
-static void open_one(const struct rings *r, unsigned side)
+static void open_one(const struct rings *r, unsigned side, uint32_t len)
 {
-	own = &r->bed[side];
-	to = &own->line[0];
-	from = &r->bed[side ^ 1u];
+	to = bench_side(&r->bed[side], 0);
+	from = bench_side(&r->bed[side ^ 1u], BED_LINES);
 	mine = &r->progress[side];
 	theirs = &r->progress[side ^ 1u];
 	sending = taking = FIRST;
+	resting = (struct mdbus_rest){ 0 };
 	noffer = 0;
 	packet = 1;
-	limit = FIRST + DEPTH / 2u;
+	lead = len <= to.ring.inline_max ? DEPTH / 2u : FRAMES / 2u;
+	limit = FIRST + lead;
 	for (unsigned i = 0; i < 2; i++) {
 		peer_touch(r->bed[i].hdr, r->bed[i].hdr->segment.size);
 		peer_touch(r->bed[i].arena[0], r->bed[i].arena_size);
@@ -77,36 +77,36 @@ static void open_one(const struct rings *r, unsigned side)
 static inline uint64_t frame_of(uint32_t len)
 {
 	/* as a line does it: frames of inline messages are back at once and stay in the cache */
-	return len <= to->inline_max ? sending % 8u * FRAME : sending % DEPTH * FRAME;
+	return len <= to.ring.inline_max ? sending % 8u * FRAME : sending % FRAMES * FRAME;
 }
 
 static inline uint8_t *claim(uint32_t len)
 {
 	if (sending >= limit) {
-		limit = mdbus_load_acquire(&theirs->next) + DEPTH / 2u;
+		limit = mdbus_load_acquire(&theirs->next) + lead;
 		if (sending >= limit)
 			return NULL;
 	}
 	if (paced) /* as a line does it when nothing has arrived */
-		for (uint32_t at = MDBUS_CACHE_LINE; len <= to->inline_max && at < 1u << to->shift; at += MDBUS_CACHE_LINE)
-			mdbus_ring_warm(to, sending, at);
+		for (uint32_t at = MDBUS_CACHE_LINE; len <= to.ring.inline_max && at < 1u << to.ring.shift; at += MDBUS_CACHE_LINE)
+			mdbus_ring_warm(&to.ring, sending, at);
 	else if (packet == 1 && sending % MDBUS_OWN_BATCH == 0)
-		mdbus_ring_own(to, sending, MDBUS_OWN_BATCH);
-	return own->arena[0] + frame_of(len);
+		mdbus_ring_own(&to.ring, sending, MDBUS_OWN_BATCH);
+	return to.arena + frame_of(len);
 }
 
 static inline void publish_packet(bool one_line)
 {
-	(one_line ? mdbus_ring_publish_single_batch : mdbus_ring_publish_batch)(to, 1, offers, noffer, 0, 0);
+	(one_line ? mdbus_ring_publish_single_batch : mdbus_ring_publish_batch)(&to.ring, 1, offers, noffer, 0, 0);
 	noffer = 0;
 }
 
 __attribute__((always_inline)) static inline bool commit(uint8_t *at, uint32_t len, bool one_line)
 {
-	uint64_t off = (uint64_t)(at - own->arena[0]), pos = sending++;
+	uint64_t off = (uint64_t)(at - to.arena), pos = sending++;
 
 	if (packet == 1) {
-		(one_line ? mdbus_ring_publish_single : mdbus_ring_publish)(to, pos, 1, at, off, len, 0, 0);
+		(one_line ? mdbus_ring_publish_single : mdbus_ring_publish)(&to.ring, pos, 1, at, off, len, 0, 0);
 		return true;
 	}
 	offers[noffer++] = (struct mdbus_offer){ .pos = pos, .bytes = at, .off = off, .len = len };
@@ -128,8 +128,9 @@ static inline bool commit_single(uint8_t *at, uint32_t len)
 static inline const uint8_t *take(uint32_t len)
 {
 	(void)len;
-	if (!bench_take(from, taking, buffer))
+	if (!bench_take(&from, taking, buffer))
 		return NULL;
+	resting.found++;
 	if (++taking % 64u == 0)
 		mdbus_store_release(&mine->next, taking);
 	return buffer;
@@ -137,14 +138,17 @@ static inline const uint8_t *take(uint32_t len)
 
 static inline void rest(unsigned run)
 {
-	for (unsigned i = run < BURST ? 1 : BACKOFF; i > 0; i--)
+	(void)run;
+	if (paced)
 		mdbus_pause();
+	else
+		mdbus_rest_take(&resting);
 }
 
 static void flush(void)
 {
 	if (noffer > 0)
-		publish_packet(to->hdr->single_line);
+		publish_packet(to.ring.hdr->single_line);
 	mdbus_store_release(&mine->next, taking);
 }
 
@@ -160,14 +164,12 @@ static void prepare_single(uint32_t len)
 
 static void open_any(unsigned side, uint32_t len)
 {
-	(void)len;
-	open_one(&rings[0], side);
+	open_one(&rings[0], side, len);
 }
 
 static void open_single(unsigned side, uint32_t len)
 {
-	(void)len;
-	open_one(&rings[1], side);
+	open_one(&rings[1], side, len);
 }
 
 static void drop_any(void)
@@ -184,7 +186,7 @@ static void drop_single(void)
 static void begin(bool one_by_one)
 {
 	paced = one_by_one;
-	packet = !paced && mdbus_ring_batches(to) ? MDBUS_OWN_BATCH : 1;
+	packet = !paced && mdbus_ring_batches(&to.ring) ? MDBUS_OWN_BATCH : 1;
 }
 
 static const struct peer_ops any = { claim, commit_any, take, rest, NULL, flush, begin };

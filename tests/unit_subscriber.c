@@ -208,6 +208,46 @@ static void expired(void)
 	bed_close(&b);
 }
 
+/* How long a look takes that finds nothing, after n messages were read: the best of some tries. */
+static uint64_t idle_look(struct mdbus_sub *s, uint64_t *seq, uint64_t n)
+{
+	uint64_t best = UINT64_MAX;
+	struct mdbus_record r;
+
+	for (int tries = 0; tries < 10; tries++) {
+		for (uint64_t i = 0; i < n; i++)
+			send(0, "S", ++*seq, 1);
+		for (uint64_t i = 0; i < n; i++) {
+			CHECK(mdbus_sub_next(s, &r));
+			is_message(&r, 1, *seq - n + i + 1u, 1);
+		}
+		uint64_t begin = mdbus_clock_ns();
+
+		CHECK(!mdbus_sub_next(s, &r));
+		begin = mdbus_clock_ns() - begin;
+		best = begin < best ? begin : best;
+	}
+	return best;
+}
+
+/* Who reads in bulk rests after a burst, and not where messages come singly; others never do. */
+static void bulk_rests(void)
+{
+	uint64_t seq = 0;
+
+	open_bus(1, 4096);
+	for (int bulk = 0; bulk < 2; bulk++) {
+		struct mdbus_sub *s = mdbus_sub_over(&b.bus, &(struct mdbus_sub_options){ .bulk = bulk });
+
+		CHECK(s != NULL);
+		uint64_t burst = idle_look(s, &seq, 300), single = idle_look(s, &seq, 1);
+
+		CHECK((burst > 5u * single) == (bulk != 0));
+		mdbus_sub_close(s);
+	}
+	bed_close(&b);
+}
+
 /* The unordered view shows what lies beyond a hole at once, and each record once. */
 static void beyond_a_hole(void)
 {
@@ -307,6 +347,7 @@ int main(void)
 	late_joins();
 	stale_views();
 	expired();
+	bulk_rests();
 	beyond_a_hole();
 	lapped_beyond_a_hole();
 	sleeping();

@@ -353,19 +353,20 @@ static inline enum mdbus_publish mdbus_ring_upgrade(const struct mdbus_ring *r, 
  * Killed inside: before the first CAS nothing has happened; after it the record is published by reference for good, and
  * the frame is found in use by the next mdbus_arena_scan; readers never wait.
  */
-static inline enum mdbus_publish mdbus_ring_publish(const struct mdbus_ring *r, uint64_t pos, uint64_t gen,
+static inline enum mdbus_publish mdbus_ring_publish(const struct mdbus_ring *ring, uint64_t pos, uint64_t gen,
                                                     const uint8_t *bytes, uint64_t off, uint32_t len,
                                                     uint64_t rx_ns, uint32_t flags)
 {
-	struct mdbus_slot *slot = mdbus_ring_slot(r, pos);
+	const struct mdbus_ring r = *ring; /* or it would be read again after each store, which might have changed it */
+	struct mdbus_slot *slot = mdbus_ring_slot(&r, pos);
 	uint64_t stamp = 0;
-	enum mdbus_publish p = mdbus_ring_publish_ref(r, pos, gen, off, len, flags, &stamp);
+	enum mdbus_publish p = mdbus_ring_publish_ref(&r, pos, gen, off, len, flags, &stamp);
 
 	if (p != MDBUS_PUBLISH_REF || !(stamp & MDBUS_STAMP_WRITING))
 		return p;
 	mdbus_fence_release();
-	mdbus_slot_fill(r, slot, bytes, len, rx_ns);
-	p = mdbus_ring_upgrade(r, slot, stamp, mdbus_ref_make(off, len, r->line, flags));
+	mdbus_slot_fill(&r, slot, bytes, len, rx_ns);
+	p = mdbus_ring_upgrade(&r, slot, stamp, mdbus_ref_make(off, len, r.line, flags));
 	mdbus_fence_release(); /* the caller may reuse the frame now */
 	return p;
 }
@@ -479,6 +480,30 @@ enum mdbus_look {
 };
 
 #define MDBUS_WRITING_SPINS 16 /* loads a reader spends on a slot whose inline copy is under way */
+
+/*
+ * When a reader that cares for the rate of messages more than for the time of each looks again.  A reader at a line's heels, and its
+ * prefetcher, take slots away that are just being written; one that comes behind finds many whole ones at once.  So it
+ * rests longer each time as long as enough comes meanwhile, and not at all where messages are few.  Private to the reader.
+ */
+struct mdbus_rest {
+	uint64_t found;  /* records, since it rested */
+	uint64_t pauses; /* it rested then */
+};
+
+#define MDBUS_REST_MAX   512u /* pauses; some 10 us */
+#define MDBUS_REST_SPARE 8u   /* a rest was too long if it brought fewer records than one in so many pauses */
+
+/* After a look that found nothing. */
+static inline void mdbus_rest_take(struct mdbus_rest *rest)
+{
+	uint64_t pauses = rest->found * MDBUS_REST_SPARE < rest->pauses ? rest->found : rest->pauses + rest->found;
+
+	rest->pauses = pauses < MDBUS_REST_MAX ? pauses : MDBUS_REST_MAX;
+	rest->found = 0;
+	for (uint64_t i = rest->pauses < MDBUS_REST_SPARE ? 1u : rest->pauses; i > 0; i--)
+		mdbus_pause();
+}
 
 /*
  * Look at (pos, gen).  Any process, read-only mapping.  stamp and ref belong together.  The bytes are to be used only

@@ -10,47 +10,45 @@
 
 #include <mdbus/ring.h>
 
-/* First third of publishing as the only line: mark the slot.  The record's stamp to be, or 0: *result says why not. */
-static inline uint64_t mdbus_single_mark(const struct mdbus_ring *r, uint64_t pos, uint64_t gen, uint32_t len,
-                                         enum mdbus_publish *result)
+/* The stamp that a marked slot gets in the end. */
+static inline uint64_t mdbus_single_stamp(const struct mdbus_ring *r, uint64_t mark, uint32_t len)
 {
-	struct mdbus_slot *slot = mdbus_ring_slot(r, pos);
-	uint64_t have = mdbus_load_relaxed(&slot->head.lo), stamp;
-	bool copy = len <= r->inline_max;
-
-	if (!mdbus_stamp_older(have, pos, gen)) {
-		*result = mdbus_publish_lost(have, pos, gen);
-		return 0;
-	}
-	*result = copy ? MDBUS_PUBLISH_INLINE : MDBUS_PUBLISH_REF;
-	stamp = mdbus_stamp_make(pos, gen, copy ? MDBUS_KIND_INLINE : MDBUS_KIND_REF, copy ? r->line : 0);
-	MDBUS_HOOK("single.before");
-#ifdef MDBUS_MUTANT_publish_before_payload
-	mdbus_store_release(&slot->head.lo, stamp);
-#elif !defined(MDBUS_MUTANT_no_mark)
-	mdbus_store_relaxed(&slot->head.lo, mdbus_stamp_make(pos, gen, MDBUS_KIND_EMPTY, 0));
-#endif
-	MDBUS_HOOK("single.marked");
-	return stamp;
+	return len <= r->inline_max ? mark | MDBUS_KIND_INLINE << MDBUS_STAMP_KIND_SHIFT | r->line
+	                            : mark | MDBUS_KIND_REF << MDBUS_STAMP_KIND_SHIFT;
 }
 
-/* Second third, behind a fence of release. */
-static inline void mdbus_single_fill(const struct mdbus_ring *r, uint64_t pos, const uint8_t *bytes, uint64_t off, uint32_t len,
-                                     uint64_t rx_ns, uint32_t flags)
+/* First third of publishing: mark the slot.  The mark, or 0: the slot holds this record already, or a newer one. */
+static inline uint64_t mdbus_single_mark(const struct mdbus_ring *r, struct mdbus_slot *slot, uint64_t pos, uint64_t gen,
+                                         uint32_t len)
 {
-	struct mdbus_slot *slot = mdbus_ring_slot(r, pos);
+	uint64_t mark = mdbus_stamp_make(pos, gen, MDBUS_KIND_EMPTY, 0);
 
+	if (!mdbus_stamp_older(mdbus_load_relaxed(&slot->head.lo), pos, gen))
+		return 0;
+	MDBUS_HOOK("single.before");
+#if defined(MDBUS_MUTANT_publish_before_payload)
+	mdbus_store_release(&slot->head.lo, mdbus_single_stamp(r, mark, len));
+#elif !defined(MDBUS_MUTANT_no_mark)
+	mdbus_store_relaxed(&slot->head.lo, mark);
+#endif
+	(void)r;
+	(void)len;
+	MDBUS_HOOK("single.marked");
+	return mark;
+}
+
+/* The other two, behind a fence of release: fill the slot and stamp it. */
+static inline enum mdbus_publish mdbus_single_finish(const struct mdbus_ring *r, struct mdbus_slot *slot, uint64_t mark,
+                                                     const uint8_t *bytes, uint64_t off, uint32_t len, uint64_t rx_ns,
+                                                     uint32_t flags)
+{
 	mdbus_store_relaxed(&slot->head.hi, mdbus_ref_make(off, len, r->line, flags));
 	if (len <= r->inline_max)
 		mdbus_slot_fill(r, slot, bytes, len, rx_ns);
 	MDBUS_HOOK("single.filled");
-}
-
-/* Last third. */
-static inline void mdbus_single_stamp(const struct mdbus_ring *r, uint64_t pos, uint64_t stamp)
-{
-	mdbus_store_release(&mdbus_ring_slot(r, pos)->head.lo, stamp);
+	mdbus_store_release(&slot->head.lo, mdbus_single_stamp(r, mark, len));
 	MDBUS_HOOK("single.after");
+	return len <= r->inline_max ? MDBUS_PUBLISH_INLINE : MDBUS_PUBLISH_REF;
 }
 
 /*
@@ -58,37 +56,39 @@ static inline void mdbus_single_stamp(const struct mdbus_ring *r, uint64_t pos, 
  * instruction.  The producer guarantees that (pos, gen) is newer than what the slot holds or finds that it is not.
  * Killed inside: the slot is marked EMPTY at pos, which readers take for "not yet"; the gap rule resolves it.
  */
-static inline enum mdbus_publish mdbus_ring_publish_single(const struct mdbus_ring *r, uint64_t pos, uint64_t gen,
+static inline enum mdbus_publish mdbus_ring_publish_single(const struct mdbus_ring *ring, uint64_t pos, uint64_t gen,
                                                            const uint8_t *bytes, uint64_t off, uint32_t len,
                                                            uint64_t rx_ns, uint32_t flags)
 {
-	enum mdbus_publish result;
-	uint64_t stamp = mdbus_single_mark(r, pos, gen, len, &result);
+	const struct mdbus_ring r = *ring; /* or it would be read again after each store, which might have changed it */
+	struct mdbus_slot *slot = mdbus_ring_slot(&r, pos);
+	uint64_t mark = mdbus_single_mark(&r, slot, pos, gen, len);
 
-	if (stamp == 0)
-		return result;
+	if (mark == 0)
+		return mdbus_publish_lost(mdbus_load_relaxed(&slot->head.lo), pos, gen);
 	mdbus_fence_release();
-	mdbus_single_fill(r, pos, bytes, off, len, rx_ns, flags);
-	mdbus_single_stamp(r, pos, stamp);
-	return result;
+	return mdbus_single_finish(&r, slot, mark, bytes, off, len, rx_ns, flags);
 }
 
 /* The same for n messages of one packet, their lines fetched together as by mdbus_ring_publish_batch.  Killed inside: as there. */
-static inline void mdbus_ring_publish_single_batch(const struct mdbus_ring *r, uint64_t gen, struct mdbus_offer *o, uint32_t n,
+static inline void mdbus_ring_publish_single_batch(const struct mdbus_ring *ring, uint64_t gen, struct mdbus_offer *o, uint32_t n,
                                                    uint64_t rx_ns, uint32_t flags)
 {
+	const struct mdbus_ring r = *ring;
+
 	for (uint32_t i = 0; i < n; i++)
-		o[i].stamp = mdbus_single_mark(r, o[i].pos, gen, o[i].len, &o[i].result);
+		o[i].stamp = mdbus_single_mark(&r, mdbus_ring_slot(&r, o[i].pos), o[i].pos, gen, o[i].len);
 	mdbus_fence_release();
 	for (uint32_t i = 0; i < n; i++)
-		if (o[i].stamp != 0 && o[i].len <= r->inline_max)
-			mdbus_slot_reach(r, mdbus_ring_slot(r, o[i].pos), o[i].len);
-	for (uint32_t i = 0; i < n; i++)
-		if (o[i].stamp != 0)
-			mdbus_single_fill(r, o[i].pos, o[i].bytes, o[i].off, o[i].len, rx_ns, flags);
-	for (uint32_t i = 0; i < n; i++)
-		if (o[i].stamp != 0)
-			mdbus_single_stamp(r, o[i].pos, o[i].stamp);
+		if (o[i].stamp != 0 && o[i].len <= r.inline_max)
+			mdbus_slot_reach(&r, mdbus_ring_slot(&r, o[i].pos), o[i].len);
+	for (uint32_t i = 0; i < n; i++) {
+		struct mdbus_slot *slot = mdbus_ring_slot(&r, o[i].pos);
+
+		o[i].result = o[i].stamp != 0
+		                      ? mdbus_single_finish(&r, slot, o[i].stamp, o[i].bytes, o[i].off, o[i].len, rx_ns, flags)
+		                      : mdbus_publish_lost(mdbus_load_relaxed(&slot->head.lo), o[i].pos, gen);
+	}
 }
 
 #endif

@@ -77,6 +77,11 @@ struct mdbus_sub_options {
 	const char *channel; /* read only this channel; NULL: all of them */
 	int wait_ms;         /* how long to wait for mdbusd, 0: 5000 */
 	bool unordered;      /* while a hole is open, deliver what lies beyond it at once; still each record once */
+	/*
+	 * For a subscriber that wants all there is at the highest rate rather than each message at once: while messages come without
+	 * a break, mdbus_sub_next rests up to some 10 us where it finds no other, and then finds many together.
+	 */
+	bool bulk;
 };
 
 /*
