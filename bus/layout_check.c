@@ -197,6 +197,15 @@ static uint8_t derive_walk(const struct mdbus_layout *l)
 	return l->big_endian ? MDBUS_WALK_2_BE : MDBUS_WALK_2_LE;
 }
 
+static bool derive_plain(const struct mdbus_layout *l)
+{
+	for (unsigned i = 0; i < l->nrule && i < MDBUS_LAYOUT_RULES_MAX; i++)
+		if (l->first[i].quick == MDBUS_QUICK_NOT)
+			return false;
+	return l->words && l->unit == MDBUS_UNIT_MESSAGE && l->count.width != 0 && l->seq.width != 0 && !l->seq.in_message &&
+	       l->pktseq.width == 0 && l->wrap != MDBUS_WRAP_MAX_TO_1;
+}
+
 void mdbus_layout_derive(struct mdbus_layout *l)
 {
 	uint32_t min = l->msglen.width ? (uint32_t)l->msglen.offset + l->msglen.width : 0;
@@ -211,6 +220,7 @@ void mdbus_layout_derive(struct mdbus_layout *l)
 		l->first[i] = derive_first(l, &l->rule[i]);
 	l->words = l->hdr >= 8;
 	l->walk = derive_walk(l);
+	l->plain = derive_plain(l);
 	l->seq_word = derive_word(l, &l->seq);
 	l->count_word = derive_word(l, &l->count);
 	l->pktlen_word = derive_word(l, &l->pktlen);

@@ -131,10 +131,9 @@ int mdbus_layout_session(const struct mdbus_layout *l, const uint8_t *payload, u
 
 /* ---- the walk ---- */
 
-/* What a walk found: how many messages, and the numbers that stand in the first and the last. */
+/* What a walk found besides how many messages: the numbers that stand in the first and the last. */
 struct tally {
 	uint64_t first_seq, last_seq;
-	uint32_t n;
 };
 
 /*
@@ -143,8 +142,8 @@ struct tally {
  */
 static ALWAYS_INLINE enum mdbus_decode_error walk_form(const struct mdbus_layout *l, const uint8_t *payload,
                                                        const struct mdbus_packet *p, struct mdbus_message *out,
-                                                       uint32_t max, struct tally *t, unsigned width, bool big,
-                                                       bool counted)
+                                                       uint32_t max, uint32_t *walked, struct tally *t, unsigned width,
+                                                       bool big, bool counted)
 {
 	const int64_t end = p->msgs_end, min = l->msg_min, bias = l->msglen.bias;
 	const uint8_t *const length_at = payload + l->msglen.offset;
@@ -159,14 +158,13 @@ static ALWAYS_INLINE enum mdbus_decode_error walk_form(const struct mdbus_layout
 	uint32_t n = 0;
 	enum mdbus_decode_error error = MDBUS_DECODE_OK;
 
-	t->first_seq = t->last_seq = 0;
 	for (; n < want; n++) {
 		int64_t next;
 
 		if (!by_count && end - off < least)
 			break;
 		if (n == max) {
-			t->n = n;
+			*walked = n;
 			return MDBUS_DECODE_OK;
 		}
 		if (end - off < min) {
@@ -186,34 +184,36 @@ static ALWAYS_INLINE enum mdbus_decode_error walk_form(const struct mdbus_layout
 			seq = load(payload + off + seq_at.offset, seq_at.width, seq_big);
 		if (out)
 			out[n] = (struct mdbus_message){ (uint32_t)off, (uint32_t)(next - off), seq };
-		if (n == 0)
+		if (t && n == 0)
 			t->first_seq = seq;
-		t->last_seq = seq;
+		if (t)
+			t->last_seq = seq;
 		seq = wraps ? seq_add(l, seq, 1) : seq + 1;
 		off = next;
 	}
 	if (!error && !by_count && p->frames != MDBUS_FRAMES_TO_END && n != p->frames)
 		error = MDBUS_DECODE_BAD_COUNT;
-	t->n = n;
+	*walked = n;
 	return error;
 }
 
-static enum mdbus_decode_error walk(const struct mdbus_layout *l, const uint8_t *payload, const struct mdbus_packet *p,
-                                    struct mdbus_message *out, uint32_t max, struct tally *t)
+static ALWAYS_INLINE enum mdbus_decode_error walk(const struct mdbus_layout *l, const uint8_t *payload,
+                                                  const struct mdbus_packet *p, struct mdbus_message *out, uint32_t max,
+                                                  uint32_t *walked, struct tally *t)
 {
 	switch (l->walk) {
 	case MDBUS_WALK_1:
-		return walk_form(l, payload, p, out, max, t, 1, false, false);
+		return walk_form(l, payload, p, out, max, walked, t, 1, false, false);
 	case MDBUS_WALK_2_LE:
-		return walk_form(l, payload, p, out, max, t, 2, false, false);
+		return walk_form(l, payload, p, out, max, walked, t, 2, false, false);
 	case MDBUS_WALK_2_BE:
-		return walk_form(l, payload, p, out, max, t, 2, true, false);
+		return walk_form(l, payload, p, out, max, walked, t, 2, true, false);
 	case MDBUS_WALK_COUNTED_LE:
-		return walk_form(l, payload, p, out, max, t, 2, false, true);
+		return walk_form(l, payload, p, out, max, walked, t, 2, false, true);
 	case MDBUS_WALK_COUNTED_BE:
-		return walk_form(l, payload, p, out, max, t, 2, true, true);
+		return walk_form(l, payload, p, out, max, walked, t, 2, true, true);
 	default:
-		return walk_form(l, payload, p, out, max, t, l->msglen.width, l->big_endian, false);
+		return walk_form(l, payload, p, out, max, walked, t, l->msglen.width, l->big_endian, false);
 	}
 }
 
@@ -221,9 +221,6 @@ enum mdbus_decode_error mdbus_layout_frames(const struct mdbus_layout *l, const 
                                             const struct mdbus_packet *p, struct mdbus_message *out, uint32_t max,
                                             uint32_t *walked)
 {
-	struct tally t;
-	enum mdbus_decode_error error;
-
 	*walked = 0;
 	if (p->frames == 0)
 		return MDBUS_DECODE_OK;
@@ -236,9 +233,7 @@ enum mdbus_decode_error mdbus_layout_frames(const struct mdbus_layout *l, const 
 		*walked = 1;
 		return MDBUS_DECODE_OK;
 	}
-	error = walk(l, payload, p, out, max, &t);
-	*walked = t.n;
-	return error;
+	return walk(l, payload, p, out, max, walked, NULL);
 }
 
 enum mdbus_decode_error mdbus_layout_messages(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
@@ -324,15 +319,16 @@ static ALWAYS_INLINE bool cond_holds(const struct mdbus_layout *l, const uint8_t
 }
 
 /* The rule that gives the packet its event, or NULL.  Marks retransmissions and what is opaque on the way. */
-static inline const struct mdbus_layout_rule *find_rule(const struct mdbus_layout *l, const uint8_t *payload,
-                                                        struct mdbus_packet *p)
+static ALWAYS_INLINE const struct mdbus_layout_rule *find_rule(const struct mdbus_layout *l, const uint8_t *payload,
+                                                               struct mdbus_packet *p, bool plain)
 {
 	for (unsigned i = 0; i < l->nrule; i++) {
 		const struct mdbus_layout_first *first = &l->first[i];
 		const struct mdbus_layout_rule *r = &l->rule[i];
 		unsigned c = 0;
 
-		if (first->quick != MDBUS_QUICK_NOT && !quick_holds(payload, first->at, first->mask, first->want, first->quick))
+		if ((plain || first->quick != MDBUS_QUICK_NOT) &&
+		    !quick_holds(payload, first->at, first->mask, first->want, first->quick))
 			continue;
 
 		while (c < r->ncond && cond_holds(l, payload, p, &r->cond[c]))
@@ -399,16 +395,17 @@ static enum mdbus_decode_error number_by_walk(const struct mdbus_layout *l, cons
 {
 	struct tally t = { 0 };
 	enum mdbus_decode_error error = MDBUS_DECODE_OK;
+	uint32_t n = 0;
 
 	if (p->frames)
-		error = walk(l, payload, p, NULL, UINT32_MAX, &t);
-	if (error && t.n == 0)
+		error = walk(l, payload, p, NULL, UINT32_MAX, &n, &t);
+	if (error && n == 0)
 		return error;
-	p->count = t.n;
+	p->count = n;
 	if (!l->seq.in_message) {
 		p->has_seq = 1;
-		set_next(p, seq_add(l, p->seq, t.n));
-	} else if (t.n) {
+		set_next(p, seq_add(l, p->seq, n));
+	} else if (n) {
 		p->seq = t.first_seq;
 		p->has_seq = 1;
 		set_next(p, seq_add(l, t.last_seq, 1));
@@ -418,10 +415,14 @@ static enum mdbus_decode_error number_by_walk(const struct mdbus_layout *l, cons
 	return MDBUS_DECODE_OK;
 }
 
-static inline enum mdbus_decode_error number_messages(const struct mdbus_layout *l, const uint8_t *payload,
-                                                      struct mdbus_packet *p)
+static ALWAYS_INLINE enum mdbus_decode_error number_messages(const struct mdbus_layout *l, const uint8_t *payload,
+                                                             struct mdbus_packet *p, bool plain)
 {
-	if (l->unit == MDBUS_UNIT_PACKET) {
+	if (plain) {
+		p->count = p->frames;
+		p->has_seq = 1;
+		set_next(p, p->seq + p->frames);
+	} else if (l->unit == MDBUS_UNIT_PACKET) {
 		p->count = 1;
 		p->has_seq = 1;
 		set_next(p, seq_add(l, p->seq, 1));
@@ -440,57 +441,51 @@ static inline enum mdbus_decode_error number_messages(const struct mdbus_layout 
 /* ---- a packet ---- */
 
 static ALWAYS_INLINE uint64_t load_field(const struct mdbus_layout *l, const uint8_t *payload,
-                                         const struct mdbus_layout_field *f, struct mdbus_layout_word w, bool big)
+                                         const struct mdbus_layout_field *f, struct mdbus_layout_word w, bool big, bool plain)
 {
-	return l->words ? load_word(payload, w, big) : load_header(l, payload, f);
+	return plain || l->words ? load_word(payload, w, big) : load_header(l, payload, f);
 }
 
-static ALWAYS_INLINE enum mdbus_decode_error read_fields(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
-                                                         struct mdbus_packet *p, bool big)
+static ALWAYS_INLINE enum mdbus_decode_error read_header(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
+                                                         struct mdbus_packet *p, bool big, bool plain)
 {
 	if (len < l->hdr)
 		return MDBUS_DECODE_BAD_HEADER;
 	p->msgs_off = l->hdr;
 	p->msgs_end = len;
 	if (l->pktlen.width) {
-		int64_t n = (int64_t)load_field(l, payload, &l->pktlen, l->pktlen_word, big) + l->pktlen.bias;
+		int64_t n = (int64_t)load_field(l, payload, &l->pktlen, l->pktlen_word, big, plain) + l->pktlen.bias;
 
 		if (n < l->hdr || n > (int64_t)len)
 			return MDBUS_DECODE_BAD_LENGTH;
 		p->msgs_end = (uint32_t)n;
 	}
-	if (l->count.width)
-		p->frames = (uint32_t)load_field(l, payload, &l->count, l->count_word, big);
+	if (plain || l->count.width)
+		p->frames = (uint32_t)load_field(l, payload, &l->count, l->count_word, big, plain);
 	else
 		p->frames = l->msglen.width ? MDBUS_FRAMES_TO_END : 1;
 	if (l->time.width)
-		p->time_ns = load_field(l, payload, &l->time, l->time_word, big);
-	if (l->pktseq.width)
-		p->pktseq = load_field(l, payload, &l->pktseq, l->pktseq_word, big);
-	if (l->seq.width)
-		p->seq = l->seq.in_message ? p->pktseq : load_field(l, payload, &l->seq, l->seq_word, big);
+		p->time_ns = load_field(l, payload, &l->time, l->time_word, big, plain);
+	if (!plain && l->pktseq.width)
+		p->pktseq = load_field(l, payload, &l->pktseq, l->pktseq_word, big, plain);
+	if (plain || l->seq.width)
+		p->seq = !plain && l->seq.in_message ? p->pktseq : load_field(l, payload, &l->seq, l->seq_word, big, plain);
 	if (l->nsession)
 		p->session = session_hash(l, payload);
 	return MDBUS_DECODE_OK;
 }
 
-static inline enum mdbus_decode_error read_header(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
-                                                  struct mdbus_packet *p)
-{
-	return l->big_endian ? read_fields(l, payload, len, p, true) : read_fields(l, payload, len, p, false);
-}
-
-enum mdbus_decode_error mdbus_layout_decode(const struct mdbus_layout *restrict l, const uint8_t *restrict payload,
-                                            uint32_t len, struct mdbus_packet *restrict out)
+static ALWAYS_INLINE enum mdbus_decode_error decode_form(const struct mdbus_layout *l, const uint8_t *payload, uint32_t len,
+                                                         struct mdbus_packet *out, bool big, bool plain)
 {
 	const struct mdbus_layout_rule *r;
 	enum mdbus_decode_error error;
 
 	*out = (struct mdbus_packet){ 0 };
-	error = read_header(l, payload, len, out);
+	error = read_header(l, payload, len, out, big, plain);
 	if (error)
 		return error;
-	r = find_rule(l, payload, out);
+	r = find_rule(l, payload, out, plain);
 	if (r) {
 		out->event = r->event;
 		out->event_seq = r->event_seq;
@@ -503,7 +498,7 @@ enum mdbus_decode_error mdbus_layout_decode(const struct mdbus_layout *restrict 
 		return MDBUS_DECODE_BAD_COUNT;
 #endif
 	if (!r || r->event == MDBUS_EVENT_UNSEQ || r->event_seq == MDBUS_EVENT_SEQ_COUNTS) {
-		error = number_messages(l, payload, out);
+		error = number_messages(l, payload, out, plain);
 		if (out->event == MDBUS_EVENT_UNSEQ)
 			out->has_seq = out->has_next = 0;
 	} else {
@@ -511,6 +506,14 @@ enum mdbus_decode_error mdbus_layout_decode(const struct mdbus_layout *restrict 
 	}
 	out->no_messages = out->count == 0;
 	return error;
+}
+
+enum mdbus_decode_error mdbus_layout_decode(const struct mdbus_layout *restrict l, const uint8_t *restrict payload,
+                                            uint32_t len, struct mdbus_packet *restrict out)
+{
+	if (l->plain)
+		return l->big_endian ? decode_form(l, payload, len, out, true, true) : decode_form(l, payload, len, out, false, true);
+	return l->big_endian ? decode_form(l, payload, len, out, true, false) : decode_form(l, payload, len, out, false, false);
 }
 
 /* ---- names ---- */
