@@ -24,6 +24,8 @@
 #define START_NS   UINT64_C(3000000000)
 #define ANSWER_US  100000u /* that a bridge has to answer in */
 #define STEP_US    1000u
+#define LEAVE_US   1000u   /* that DPDK's interrupt thread has for its other work before it is held again */
+#define LEAVES     4u      /* each four times as long, as long as it has not come to it */
 #define LOG2_MIN   7u
 #define LOG2_MAX   12u     /* of receive descriptors: 8 MiB of buffers */
 
@@ -62,7 +64,11 @@ static void stop_here(void *unused)
 	wait_for(&keeper.go);
 }
 
-static int hold(void)
+/*
+ * Hold the interrupt thread again after some time.  An alarm that is due when the one before it returns is taken at once,
+ * before anything else: the thread would be let go and never get to the bridge's socket.
+ */
+static int hold(uint32_t after_us)
 {
 	int rc = 0;
 
@@ -73,7 +79,7 @@ static int hold(void)
 		return -errno;
 	keeper.made = true;
 	if (!keeper.held)
-		rc = rte_eal_alarm_set(1, stop_here, NULL);
+		rc = rte_eal_alarm_set(after_us, stop_here, NULL);
 	if (!keeper.held && rc == 0)
 		wait_for(&keeper.stopped);
 	keeper.held = rc == 0;
@@ -123,14 +129,30 @@ static int find_control(const struct dpdk_veth *v)
 	return found;
 }
 
-bool mdbus_dpdk_veth_still_up(uint16_t port)
+/* True if the bridge has said something, or hung up, that the driver has not heard yet. */
+static bool has_said(uint16_t port)
 {
 	char unused;
 
-	if (keeper.held && control[port] && recv(control[port] - 1, &unused, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN)
+	return recv(control[port] - 1, &unused, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
+}
+
+bool mdbus_dpdk_veth_still_up(uint16_t port)
+{
+	uint32_t us = LEAVE_US;
+
+	if (keeper.held && control[port] && !has_said(port))
 		return is_up(port);
-	mdbus_dpdk_veth_release();
-	return hold() == 0 && is_up(port);
+	for (unsigned n = 0; n < LEAVES; n++, us *= 4u) {
+#ifndef MDBUS_MUTANT_veth_starved
+		mdbus_dpdk_veth_release();
+#endif
+		if (hold(us) != 0)
+			return false;
+		if (!control[port] || !is_up(port) || !has_said(port))
+			break;
+	}
+	return is_up(port);
 }
 
 /* The interrupt thread plugs in; it is held afterwards. */
@@ -139,7 +161,7 @@ static bool wait_link(uint16_t port, const struct dpdk_veth *v)
 	mdbus_dpdk_veth_release();
 	for (uint32_t us = 0; us < ANSWER_US && !is_up(port); us += STEP_US)
 		usleep(STEP_US);
-	if (hold() != 0)
+	if (hold(LEAVE_US) != 0)
 		return false;
 	control[port] = find_control(v) + 1;
 	return is_up(port);
