@@ -9,18 +9,17 @@
 #include "feed_report.h"
 #include "feed_run.h"
 #include "feed_spec.h"
+#include "refuse.h"
 #include <errno.h>
 #include <mdbus/feedlog.h>
 #include <popt.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { EXIT_USAGE = 2 };
 enum { OPT_LINE = 1, OPT_MAP, OPT_SERVE, OPT_VERSION };
 
 struct args {
@@ -41,29 +40,17 @@ static void on_signal(int sig)
 	stop = stop + 1;
 }
 
-static int __attribute__((format(printf, 1, 2))) refuse(const char *format, ...)
-{
-	va_list ap;
-
-	fputs("mdbus-feed: ", stderr);
-	va_start(ap, format);
-	vfprintf(stderr, format, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-	return EXIT_USAGE;
-}
-
 static int add_line(struct args *a, const char *text)
 {
 	char err[512];
 
 	if (a->nline == MDBUS_FEED_LINES_MAX)
-		return refuse("at most %u lines", MDBUS_FEED_LINES_MAX);
+		return mdbus_refuse("at most %u lines", MDBUS_FEED_LINES_MAX);
 	if (mdbus_feed_spec_parse(text, &a->spec[a->nline], err, sizeof(err)))
-		return refuse("%s", err);
+		return mdbus_refuse("%s", err);
 	for (uint32_t i = 0; i < a->nline; i++)
 		if (strcmp(a->spec[i].name, a->spec[a->nline].name) == 0)
-			return refuse("two lines are called %s", a->spec[i].name);
+			return mdbus_refuse("two lines are called %s", a->spec[i].name);
 	a->nline++;
 	return 0;
 }
@@ -73,9 +60,9 @@ static int add_map(struct args *a, const char *text)
 	char err[512];
 
 	if (a->nline == 0)
-		return refuse("--map %s: belongs to the --line before it, and there is none", text);
+		return mdbus_refuse("--map %s: belongs to the --line before it, and there is none", text);
 	if (mdbus_feed_spec_map(text, &a->spec[a->nline - 1], err, sizeof(err)))
-		return refuse("%s", err);
+		return mdbus_refuse("%s", err);
 	return 0;
 }
 
@@ -84,8 +71,8 @@ static int add_serve(struct args *a, const char *text)
 	char err[512];
 
 	if (a->serve.at.port)
-		return refuse("--serve %s: one is enough", text);
-	return mdbus_feed_spec_serve(text, &a->serve, err, sizeof(err)) ? refuse("%s", err) : 0;
+		return mdbus_refuse("--serve %s: one is enough", text);
+	return mdbus_feed_spec_serve(text, &a->serve, err, sizeof(err)) ? mdbus_refuse("%s", err) : 0;
 }
 
 static int parse(struct args *a, int argc, const char **argv)
@@ -143,9 +130,9 @@ static int parse(struct args *a, int argc, const char **argv)
 		free(text);
 	}
 	if (!rc && opt < -1)
-		rc = refuse("%s: %s; see --help", poptBadOption(pc, POPT_BADOPTION_NOALIAS), poptStrerror(opt));
+		rc = mdbus_refuse("%s: %s; see --help", poptBadOption(pc, POPT_BADOPTION_NOALIAS), poptStrerror(opt));
 	else if (!rc && poptPeekArg(pc))
-		rc = refuse("'%s' is not an option; see --help", poptPeekArg(pc));
+		rc = mdbus_refuse("'%s' is not an option; see --help", poptPeekArg(pc));
 	poptFreeContext(pc);
 	return rc;
 }
@@ -159,31 +146,31 @@ static bool is(const char *a, const char *b)
 static int check(const struct args *a)
 {
 	if (!a->pcap == !a->generate)
-		return refuse("give one source: --pcap FILE with --layout NAME, or --generate moldudp64|optiq");
+		return mdbus_refuse("give one source: --pcap FILE with --layout NAME, or --generate moldudp64|optiq");
 	if (a->pcap && !a->layout)
-		return refuse("--pcap needs --layout: a built-in name (see mdbus-decode --list), FILE or FILE:NAME");
+		return mdbus_refuse("--pcap needs --layout: a built-in name (see mdbus-decode --list), FILE or FILE:NAME");
 	if (a->generate && (a->layout || a->timing > 0 || a->loops != 1))
-		return refuse("--layout, --timing and --loop are for --pcap");
+		return mdbus_refuse("--layout, --timing and --loop are for --pcap");
 	if (a->pcap && (a->count || a->size || a->session || a->restart_every || a->restart || a->pack != 1))
-		return refuse("--count, --size, --pack, --session and --restart-every are for --generate");
+		return mdbus_refuse("--count, --size, --pack, --session and --restart-every are for --generate");
 	if (a->nline == 0)
-		return refuse("no line to send to: --line A,to=239.1.1.1:26400");
+		return mdbus_refuse("no line to send to: --line A,to=239.1.1.1:26400");
 	if (!(a->rate >= 0) || !(a->timing >= 0) || !(a->burst >= 0) || (a->rate > 0 && a->timing > 0))
-		return refuse("--rate or --timing, a positive number");
+		return mdbus_refuse("--rate or --timing, a positive number");
 	if (a->burst > 0 && a->rate < 10)
-		return refuse("--burst needs --rate of 10 or more, which is the mean");
+		return mdbus_refuse("--burst needs --rate of 10 or more, which is the mean");
 	if (a->count < 0 || a->restart_every < 0 || a->loops < 1 || a->size < 0 || a->pack < 1 || a->linger_ms < 0 ||
 	    a->heartbeat_ms < 0 || a->idle_max_ms < 0 || a->first < 0 || a->last < 0)
-		return refuse("a number that counts something cannot be negative (nor --loop and --pack 0)");
+		return mdbus_refuse("a number that counts something cannot be negative (nor --loop and --pack 0)");
 	if (a->restart && !is(a->restart, "session") && !is(a->restart, "seq"))
-		return refuse("--restart %s: session or seq", a->restart);
+		return mdbus_refuse("--restart %s: session or seq", a->restart);
 	if (a->end && !is(a->end, "heartbeat") && !is(a->end, "eos"))
-		return refuse("--end %s: heartbeat or eos", a->end);
+		return mdbus_refuse("--end %s: heartbeat or eos", a->end);
 	if (a->transport && !is(a->transport, "socket") && !is(a->transport, "af_xdp") && !is(a->transport, "dpdk"))
-		return refuse("--transport %s: socket, af_xdp or dpdk", a->transport);
+		return mdbus_refuse("--transport %s: socket, af_xdp or dpdk", a->transport);
 #ifndef MDBUS_HAVE_XDP
 	if (is(a->transport, "af_xdp"))
-		return refuse("built without AF_XDP; run scripts/deps and make again, or use --transport socket");
+		return mdbus_refuse("built without AF_XDP; run scripts/deps and make again, or use --transport socket");
 #endif
 	return 0;
 }
@@ -205,7 +192,7 @@ static int find_layout(const char *name, struct mdbus_layout *out)
 	} else {
 		rc = mdbus_layout_load(name, NULL, out, err, sizeof(err));
 	}
-	return rc ? refuse("--layout %s: neither built in (see mdbus-decode --list) nor readable: %s", name, err) : 0;
+	return rc ? mdbus_refuse("--layout %s: neither built in (see mdbus-decode --list) nor readable: %s", name, err) : 0;
 }
 
 static struct mdbus_feed_source *open_source(const struct args *a, const struct mdbus_layout *layout,
@@ -236,7 +223,7 @@ static struct mdbus_feed_source *open_source(const struct args *a, const struct 
 	s = a->pcap ? mdbus_feed_pcap_open(&pcap, malformed, err, sizeof(err)) :
 	              mdbus_feed_gen_open(&gen, err, sizeof(err));
 	if (!s)
-		refuse("%s", err);
+		mdbus_refuse("%s", err);
 	return s;
 }
 
@@ -261,7 +248,7 @@ static int set_up_process(const struct args *a)
 	CPU_ZERO(&set);
 	if (a->cpu < CPU_SETSIZE)
 		CPU_SET((size_t)a->cpu, &set);
-	return sched_setaffinity(0, sizeof(set), &set) == 0 ? 0 : refuse("--cpu %d: %s", a->cpu, strerror(errno));
+	return sched_setaffinity(0, sizeof(set), &set) == 0 ? 0 : mdbus_refuse("--cpu %d: %s", a->cpu, strerror(errno));
 }
 
 /* NULL: said why not. */
@@ -277,7 +264,7 @@ static const struct mdbus_feed_tx_ops *transport(const struct args *a)
 	if (is(a->transport, "dpdk"))
 		ops = mdbus_dpdk_load_feed(err, sizeof(err));
 	if (!ops)
-		refuse("%s", err);
+		mdbus_refuse("%s", err);
 	return ops;
 }
 
@@ -305,7 +292,7 @@ static int feed(const struct args *a, struct mdbus_feed_source *source, uint64_t
 		return 1;
 	rc = mdbus_feed_run(&config, &result, err, sizeof(err));
 	if (rc) {
-		refuse("%s", err);
+		mdbus_refuse("%s", err);
 		return 1;
 	}
 	return mdbus_feed_report(stdout, &config, &result, malformed, a->json) ? 1 : 0;
@@ -321,7 +308,7 @@ static int run(const struct args *a)
 
 	if (a->print_log) {
 		rc = mdbus_feed_log_print(a->print_log, stdout, err, sizeof(err));
-		return rc ? refuse("%s", err) : 0;
+		return rc ? mdbus_refuse("%s", err) : 0;
 	}
 	rc = check(a);
 	if (!rc && a->pcap)
@@ -332,7 +319,7 @@ static int run(const struct args *a)
 		return rc;
 	source = open_source(a, &layout, &malformed);
 	if (!source)
-		return EXIT_USAGE;
+		return MDBUS_EXIT_USAGE;
 	rc = feed(a, source, malformed);
 	source->close(source);
 	return rc;

@@ -13,18 +13,18 @@
 #include <mdbus/lease.h>
 #include <popt.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "refuse.h"
 #include "vbridge.h"
 
 #define IDLE_SPINS   200
 #define WAIT_MS      2   /* a wake-up may be missed: client and bridge pass each other without a fence */
 #define LOOK_SOCKETS 256 /* rounds that found frames, in a row */
 
-enum { EXIT_USAGE = 2, OPT_VERSION = 1 };
+enum { OPT_VERSION = 1 };
 
 struct args {
 	char *dir;
@@ -40,18 +40,6 @@ static void on_signal(int sig)
 		report_now = 1;
 	else
 		stop = 1;
-}
-
-static int __attribute__((format(printf, 1, 2))) refuse(const char *format, ...)
-{
-	va_list ap;
-
-	fputs("mdbus-vbridge: ", stderr);
-	va_start(ap, format);
-	vfprintf(stderr, format, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-	return EXIT_USAGE;
 }
 
 /* ---- counters -------------------------------------------------------------------------------------------------- */
@@ -167,8 +155,8 @@ static int read_ports(poptContext pc, struct mdbus_vbridge *b)
 
 	while ((spec = poptGetArg(pc)) != NULL)
 		if (mdbus_vbridge_add(b, spec, err, sizeof(err)))
-			return refuse("%s", err);
-	return b->nport > 0 ? 0 : refuse("no port: mdbus-vbridge feed a,queues=2");
+			return mdbus_refuse("%s", err);
+	return b->nport > 0 ? 0 : mdbus_refuse("no port: mdbus-vbridge feed a,queues=2");
 }
 
 static int parse(struct args *a, struct mdbus_vbridge *b, int argc, const char **argv)
@@ -192,9 +180,9 @@ static int parse(struct args *a, struct mdbus_vbridge *b, int argc, const char *
 		exit(0);
 	}
 	if (opt < -1)
-		rc = refuse("%s: %s; see --help", poptBadOption(pc, POPT_BADOPTION_NOALIAS), poptStrerror(opt));
+		rc = mdbus_refuse("%s: %s; see --help", poptBadOption(pc, POPT_BADOPTION_NOALIAS), poptStrerror(opt));
 	else if (a->idle_spins < 0 || a->interval < 0)
-		rc = refuse("--idle-spins and --interval cannot be negative");
+		rc = mdbus_refuse("--idle-spins and --interval cannot be negative");
 	else
 		rc = read_ports(pc, b);
 	poptFreeContext(pc);
@@ -207,9 +195,9 @@ static int default_place(struct args *a)
 	const char *run = mdbus_run_dir();
 
 	if (mkdir(run, 0755) < 0 && errno != EEXIST)
-		return refuse("%s: cannot be made: %s; choose another place with --dir", run, strerror(errno));
+		return mdbus_refuse("%s: cannot be made: %s; choose another place with --dir", run, strerror(errno));
 	if ((size_t)snprintf(a->place, sizeof(a->place), "%s/veth", run) >= sizeof(a->place))
-		return refuse("%s: longer than the name of a socket may be; choose another place with --dir", run);
+		return mdbus_refuse("%s: longer than the name of a socket may be; choose another place with --dir", run);
 	return 0;
 }
 
@@ -231,7 +219,7 @@ static int run(struct args *a, struct mdbus_vbridge *b)
 		return rc;
 	catch_signals();
 	if (mdbus_vbridge_open(b, a->dir ? a->dir : a->place, err, sizeof(err)))
-		return refuse("%s", err) - 1;
+		return mdbus_refuse("%s", err) - 1;
 	fprintf(stderr, "mdbus-vbridge: ready in %s\n", b->dir);
 	serve(a, b);
 	print_counters(a, b);
