@@ -130,7 +130,7 @@ static void be_subscriber(unsigned k)
 		default:
 			stage->sub[k].gaps += r.kind == MDBUS_RECORD_GAP ? r.count : 0;
 		}
-		next = r.kind == MDBUS_RECORD_RESET ? r.count : r.seq + r.count;
+		next = r.kind == MDBUS_RECORD_RESET ? 0 : r.seq + r.count; /* an epoch need not begin with its first number */
 	}
 	mdbus_sub_close(s);
 	_exit(0);
@@ -302,16 +302,20 @@ static void measure(void)
 	say("paced", t);
 }
 
-static void report_subscribers(void)
+/* How many records were not what they should be. */
+static uint64_t report_subscribers(void)
 {
+	uint64_t wrong = 0;
+
 	for (unsigned k = 0; k < SUBS; k++) {
 		printf("subscriber on core %u: %lu delivered, %lu lost and told, %lu gaps\n", k, (unsigned long)stage->sub[k].delivered,
 		       (unsigned long)stage->sub[k].lost, (unsigned long)stage->sub[k].gaps);
 		bench_json("{\"figure\":\"two_lines_subscriber\",\"core\":%u,\"delivered\":%lu,\"lost\":%lu,\"gaps\":%lu}", k,
 		           (unsigned long)stage->sub[k].delivered, (unsigned long)stage->sub[k].lost,
 		           (unsigned long)stage->sub[k].gaps);
-		BED_CHECK(stage->sub[k].wrong == 0, "%lu records out of order", (unsigned long)stage->sub[k].wrong);
+		wrong += stage->sub[k].wrong;
 	}
+	return wrong;
 }
 
 static void open_all(void)
@@ -353,13 +357,16 @@ int main(void)
 	for (unsigned k = 0; k < LINES; k++)
 		start(be_sender, k);
 	measure();
-	report_subscribers();
+	uint64_t wrong = report_subscribers();
+
 	for (unsigned k = 0; k < LINES; k++)
 		mdbus_store_release(&stage->sender[k].go, UINT32_MAX);
 	mdbus_store_release(&stage->quit, 1);
 	for (unsigned i = 0; i < npid; i++)
 		waitpid(pids[i], NULL, 0);
 	(void)bed_end(daemon_pid, SIGTERM);
-	return 0;
+	if (wrong != 0)
+		fprintf(stderr, "bench_two_lines: %lu records out of order\n", (unsigned long)wrong);
+	return wrong != 0;
 }
 #endif
