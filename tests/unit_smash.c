@@ -24,6 +24,13 @@
 #define SEGMENTS    6u
 #define RECORDS_MAX 4096u
 #define LIMIT_NS    UINT64_C(1000000000)
+/* Threads meet as they like: a mutant is given time until its fault is hit. */
+#if defined(MDBUS_MUTANT_ring_header_believed) || defined(MDBUS_MUTANT_segment_without_bounds) || \
+        defined(MDBUS_MUTANT_generation_hint_believed)
+#define MUTATIONS   1000000u
+#else
+#define MUTATIONS   50000u
+#endif
 #define WORDS       640u /* bytes of each segment that are gone through word by word */
 
 struct segment {
@@ -36,7 +43,7 @@ struct segment {
 static struct mdbus_bus live;
 static struct segment segment[SEGMENTS];
 static uint32_t nsegment;
-static uint64_t wanted = 50000, done; /* mutations */
+static uint64_t wanted = MUTATIONS, done;
 static uint64_t seed = 7;
 
 /* What the reader is at, for the watchdog; and its processor time when it began. */
