@@ -98,39 +98,33 @@ static enum holder look_at(const struct mdbus_channel *c, uint64_t pos, const st
 }
 
 /*
- * The message that another line has published at pos, and when it arrived.  NULL: there is none.  To be looked at before *stamp is
- * asked for again (mdbus_ring_still).
+ * The message of the record {stamp, ref} at pos, if another line published it, and when it arrived; else NULL.  To be looked at
+ * before the stamp is asked for again (mdbus_ring_still).
  */
-static const uint8_t *others_at(const struct mdbus_channel *c, uint64_t pos, uint64_t *stamp, uint32_t *len, uint64_t *rx_ns)
+static const uint8_t *others_at(const struct mdbus_channel *c, uint64_t pos, uint64_t stamp, uint64_t ref, uint64_t *rx_ns)
 {
 	const struct mdbus_slot *slot = mdbus_ring_slot(&c->ring, pos);
-	uint64_t ref;
-
-	if (mdbus_ring_look(&c->ring, pos, c->gen.gen, stamp, &ref) != MDBUS_LOOK_RECORD)
-		return NULL;
 	uint32_t line = mdbus_ref_line(ref);
 
 	if (line == c->line || line >= MDBUS_LINES_MAX || c->bus->arena[line].base == NULL)
 		return NULL;
-	if (mdbus_stamp_kind(*stamp) != MDBUS_KIND_REF && mdbus_stamp_kind(*stamp) != MDBUS_KIND_INLINE)
+	if (mdbus_stamp_kind(stamp) != MDBUS_KIND_REF && mdbus_stamp_kind(stamp) != MDBUS_KIND_INLINE)
 		return NULL;
 	const struct mdbus_region *a = &c->bus->arena[line];
-	const uint8_t *bytes = mdbus_ring_bytes(&c->ring, slot, *stamp, ref, a->base, a->size);
+	const uint8_t *bytes = mdbus_ring_bytes(&c->ring, slot, stamp, ref, a->base, a->size);
 
-	if (bytes == NULL)
-		return NULL;
-	*len = mdbus_ref_len(ref);
-	*rx_ns = mdbus_ring_arrival(&c->ring, slot, *stamp, ref, a->base, a->size);
+	if (bytes != NULL)
+		*rx_ns = mdbus_ring_arrival(&c->ring, slot, stamp, ref, a->base, a->size);
 	return bytes;
 }
 
 /* How long after the published copy this line's came. */
 static void note_lateness(struct mdbus_channel *c, uint64_t pos, uint64_t rx_ns)
 {
-	uint64_t stamp, won_ns;
-	uint32_t len;
+	uint64_t stamp, ref, won_ns;
 
-	if (others_at(c, pos, &stamp, &len, &won_ns) == NULL || won_ns == 0 || rx_ns < won_ns ||
+	if (mdbus_ring_look(&c->ring, pos, c->gen.gen, &stamp, &ref) != MDBUS_LOOK_RECORD ||
+	    others_at(c, pos, stamp, ref, &won_ns) == NULL || won_ns == 0 || rx_ns < won_ns ||
 	    !mdbus_ring_still(mdbus_ring_slot(&c->ring, pos), stamp))
 		return;
 	mdbus_channel_late(c, rx_ns - won_ns);
@@ -211,32 +205,19 @@ static void take(struct mdbus_channel *c, const struct mdbus_chunk *p, const str
 	}
 }
 
-/* The furthest that any line has said to be. */
-static uint64_t newest_head(const struct mdbus_channel *c)
-{
-	uint64_t newest = c->gen.base;
-
-	for (uint32_t k = 0; k < c->bus->dir->nline && k < MDBUS_LINES_MAX; k++) {
-		const struct mdbus_line_channel *l = mdbus_bus_line_channel(c->bus, k, c->index);
-		uint64_t head = l ? mdbus_load_acquire(&l->head) : 0;
-
-		newest = head > newest ? head : newest;
-	}
-	return newest;
-}
-
 /* Positions are taken one after the other, so a walk meets every record. */
 void mdbus_keyed_committed(const struct mdbus_channel *c, uint64_t *next, const struct mdbus_fixed_field *field,
                            void (*note)(void *self, uint64_t key, uint64_t rx_ns), void *self)
 {
 	uint64_t stamp, ref, rx_ns;
-	uint32_t len;
 	__u64 key;
 
 	if (c->gen.gen == 0)
 		return;
-	if (*next < c->gen.base)
-		*next = newest_head(c);
+	if (*next < c->gen.base) {
+		*next = mdbus_bus_newest_head(c->bus, c->index);
+		*next = *next > c->gen.base ? *next : c->gen.base;
+	}
 	for (int i = 0; i < AT_ONCE; i++) {
 		enum mdbus_look look = mdbus_ring_look(&c->ring, *next, c->gen.gen, &stamp, &ref);
 
@@ -245,14 +226,14 @@ void mdbus_keyed_committed(const struct mdbus_channel *c, uint64_t *next, const 
 		uint64_t pos = (*next)++;
 
 		if (look == MDBUS_LOOK_LAPPED) {
-			uint64_t newest = newest_head(c);
+			uint64_t newest = mdbus_bus_newest_head(c->bus, c->index);
 
 			*next = newest > *next ? newest : *next;
 			return;
 		}
-		const uint8_t *bytes = others_at(c, pos, &stamp, &len, &rx_ns);
+		const uint8_t *bytes = others_at(c, pos, stamp, ref, &rx_ns);
 
-		if (bytes != NULL && rx_ns != 0 && mdbus_fixed_value(field, bytes, len, &key) == 0 &&
+		if (bytes != NULL && rx_ns != 0 && mdbus_fixed_value(field, bytes, mdbus_ref_len(ref), &key) == 0 &&
 		    mdbus_ring_still(mdbus_ring_slot(&c->ring, pos), stamp))
 			note(self, key, rx_ns);
 	}

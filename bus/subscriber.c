@@ -56,21 +56,6 @@ static uint32_t room_after_lap(const struct mdbus_ring *r)
 	return (uint32_t)((r->mask + 1u) / 8u);
 }
 
-/* The furthest position that any line has noted as resolved on this channel; 0: none. */
-static uint64_t newest_head(const struct mdbus_sub *s, const struct reader *d)
-{
-	uint64_t head = 0;
-
-	for (uint32_t k = 0; k < s->bus.dir->nline && k < MDBUS_LINES_MAX; k++) {
-		const struct mdbus_line_channel *c = mdbus_bus_line_channel(&s->bus, k, d->channel);
-		uint64_t h = c ? mdbus_load_acquire(&c->head) : 0;
-
-		if (h > head)
-			head = h;
-	}
-	return head;
-}
-
 /* Put the reader at position pos, or at the first one after it that belongs to a generation. */
 static bool place(struct reader *d, uint64_t pos)
 {
@@ -105,7 +90,7 @@ static uint64_t oldest_of(const struct reader *d, uint64_t newest)
 
 static void start(const struct mdbus_sub *s, struct reader *d, enum mdbus_sub_start where)
 {
-	uint64_t head = newest_head(s, d);
+	uint64_t head = mdbus_bus_newest_head(&s->bus, d->channel);
 
 	if (head == 0)
 		return; /* nothing published yet: the first generation will be read from its start */
@@ -174,7 +159,7 @@ static uint64_t pass_ahead(struct reader *d, const struct reader *old)
 /* Lapped: say what was lost and go on at the oldest there is. `seen` is a position that is surely published. */
 static bool overrun(struct mdbus_sub *s, struct reader *d, struct mdbus_record *r, uint64_t seen)
 {
-	uint64_t head = newest_head(s, d), records = d->pos - d->gen.skipped;
+	uint64_t head = mdbus_bus_newest_head(&s->bus, d->channel), records = d->pos - d->gen.skipped;
 	struct reader old = *d;
 
 	if (!place(d, oldest_of(d, head > seen ? head : seen)))
@@ -564,7 +549,7 @@ uint64_t mdbus_sub_lag(const struct mdbus_sub *s)
 	uint64_t lag = 0;
 
 	for (uint32_t i = 0; i < s->nreader; i++) {
-		uint64_t head = newest_head(s, &s->reader[i]);
+		uint64_t head = mdbus_bus_newest_head(&s->bus, s->reader[i].channel);
 
 		if (head > s->reader[i].pos)
 			lag += head - s->reader[i].pos;

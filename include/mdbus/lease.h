@@ -136,4 +136,18 @@ static inline struct mdbus_line_channel *mdbus_bus_line_channel(const struct mdb
 	return (struct mdbus_line_channel *)(void *)((uint8_t *)r->base + off) + channel;
 }
 
+/* The furthest position that any line has noted as resolved on a channel; 0: none.  Any process. */
+static inline uint64_t mdbus_bus_newest_head(const struct mdbus_bus *bus, uint32_t channel)
+{
+	uint64_t newest = 0;
+
+	for (uint32_t k = 0; k < bus->dir->nline && k < MDBUS_LINES_MAX; k++) {
+		const struct mdbus_line_channel *c = mdbus_bus_line_channel(bus, k, channel);
+		uint64_t head = c ? mdbus_load_acquire(&c->head) : 0;
+
+		newest = head > newest ? head : newest;
+	}
+	return newest;
+}
+
 #endif
