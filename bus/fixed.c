@@ -184,7 +184,7 @@ int mdbus_fixed_value(const struct mdbus_fixed_field *f, const unsigned char *pa
 	if (n < f->at + sizeof(word))
 		return -EBADMSG;
 	memcpy(&word, packet + f->at, sizeof(word));
-	*value = ((f->swap ? __builtin_bswap64(word) : word) >> f->shift & f->mask) + f->add;
+	*value = mdbus_fixed_of(f, word);
 	return 0;
 }
 

@@ -27,6 +27,12 @@ struct mdbus_fixed_field {
 	__u8 pad[3];
 };
 
+/* What the field is, from the 8 bytes that stand at its place. */
+static inline __attribute__((always_inline)) __u64 mdbus_fixed_of(const struct mdbus_fixed_field *f, __u64 word)
+{
+	return ((f->swap ? __builtin_bswap64(word) : word) >> (f->shift & 63u) & f->mask) + f->add;
+}
+
 enum mdbus_fixed_how {
 	MDBUS_FIXED_DIFFER = 1, /* holds if the bytes differ; else if they are equal */
 	MDBUS_FIXED_AND = 2,    /* the next test is part of the same condition */

@@ -171,7 +171,7 @@ static __always_inline bool load_field(const void *payload, const void *end, con
 
 	if (!load_word(payload, end, f->at, &word))
 		return false;
-	*value = ((f->swap ? __builtin_bswap64(word) : word) >> (f->shift & 63) & f->mask) + f->add;
+	*value = mdbus_fixed_of(f, word);
 	return true;
 }
 

@@ -350,7 +350,7 @@ static void check_channel(struct config_reader *r, const config_setting_t *s, st
 	}
 }
 
-/* The XDP program must be able to tell a duplicate by constant places of the packet, and the channel by address and port. */
+/* What early drop asks of a channel without an order. */
 static void check_early_drop_by_key(struct config_reader *r, const config_setting_t *at, const struct mdbus_channel_desc *c)
 {
 	if (!c->timed)
@@ -360,6 +360,7 @@ static void check_early_drop_by_key(struct config_reader *r, const config_settin
 		                     "least %u, or 0", (unsigned long long)(c->key_age_ns / 1000000u), KEY_AGE_MIN / 1000000u);
 }
 
+/* The XDP program must be able to tell a duplicate by constant places of the packet, and the channel by address and port. */
 static void check_early_drop(struct config_reader *r, const config_setting_t *s, const struct mdbus_channel_desc *c)
 {
 	const config_setting_t *at = blame(s, "early_drop");

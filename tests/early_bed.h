@@ -116,30 +116,32 @@ static inline void rig_close(struct rig *r)
 	mdbus_xdp_prog_close(&r->prog);
 }
 
-/* Memory shared with the program, all zeros: nothing is dropped. */
-static inline void rig_share(struct rig *r)
+/* Memory shared with the program, all zeros: n of that size, told to it by `tell`. */
+static inline void *rig_memory(struct rig *r, const char *name, uint32_t size, uint32_t n,
+                               int (*tell)(const struct mdbus_xdp_prog *prog, uint32_t queue, int fd))
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
-	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "early", 4, sizeof(*r->at), LINE_XDP_EARLY, &opts);
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, name, 4, size, n, &opts);
 
 	CHECK(fd >= 0);
-	r->at = mmap(NULL, LINE_XDP_EARLY * sizeof(*r->at), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	CHECK(r->at != MAP_FAILED);
-	CHECK(mdbus_xdp_prog_early(&r->prog, 0, fd) == 0);
+	void *at = mmap(NULL, (size_t)n * size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	CHECK(at != MAP_FAILED);
+	CHECK(tell(&r->prog, 0, fd) == 0);
 	close(fd);
+	return at;
 }
 
-/* Memory for its keys, if it has no order; empty. */
+/* What says what may be dropped: nothing. */
+static inline void rig_share(struct rig *r)
+{
+	r->at = rig_memory(r, "early", sizeof(*r->at), LINE_XDP_EARLY, mdbus_xdp_prog_early);
+}
+
+/* For its keys, if it has no order. */
 static inline void rig_share_window(struct rig *r)
 {
-	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
-	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "window", 4, sizeof(*r->window), 1, &opts);
-
-	CHECK(fd >= 0);
-	r->window = mmap(NULL, sizeof(*r->window), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	CHECK(r->window != MAP_FAILED);
-	CHECK(mdbus_xdp_prog_window(&r->prog, 0, fd) == 0);
-	close(fd);
+	r->window = rig_memory(r, "window", sizeof(*r->window), 1, mdbus_xdp_prog_window);
 }
 
 static inline void rig_put_key(struct rig *r, uint64_t key, uint64_t rx_ns)
