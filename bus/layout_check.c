@@ -202,8 +202,9 @@ static bool derive_plain(const struct mdbus_layout *l)
 	for (unsigned i = 0; i < l->nrule && i < MDBUS_LAYOUT_RULES_MAX; i++)
 		if (l->first[i].quick == MDBUS_QUICK_NOT)
 			return false;
-	return l->words && l->unit == MDBUS_UNIT_MESSAGE && l->count.width != 0 && l->seq.width != 0 && !l->seq.in_message &&
-	       l->pktseq.width == 0 && l->wrap != MDBUS_WRAP_MAX_TO_1;
+	/* a count of fewer than 4 bytes is never MDBUS_FRAMES_TO_END */
+	return l->words && l->unit == MDBUS_UNIT_MESSAGE && l->count.width != 0 && l->count.width < 4 && l->seq.width != 0 &&
+	       !l->seq.in_message && l->pktseq.width == 0 && l->wrap != MDBUS_WRAP_MAX_TO_1;
 }
 
 void mdbus_layout_derive(struct mdbus_layout *l)

@@ -418,17 +418,13 @@ static enum mdbus_decode_error number_by_walk(const struct mdbus_layout *l, cons
 static ALWAYS_INLINE enum mdbus_decode_error number_messages(const struct mdbus_layout *l, const uint8_t *payload,
                                                              struct mdbus_packet *p, bool plain)
 {
-	if (plain) {
-		p->count = p->frames;
-		p->has_seq = 1;
-		set_next(p, p->seq + p->frames);
-	} else if (l->unit == MDBUS_UNIT_PACKET) {
+	if (!plain && l->unit == MDBUS_UNIT_PACKET) {
 		p->count = 1;
 		p->has_seq = 1;
 		set_next(p, seq_add(l, p->seq, 1));
-	} else if (l->unit == MDBUS_UNIT_ARRIVAL) {
+	} else if (!plain && l->unit == MDBUS_UNIT_ARRIVAL) {
 		p->count = 1;
-	} else if (l->seq.in_message || p->frames == MDBUS_FRAMES_TO_END) {
+	} else if (!plain && (l->seq.in_message || p->frames == MDBUS_FRAMES_TO_END)) {
 		return number_by_walk(l, payload, p);
 	} else {
 		p->count = p->frames;

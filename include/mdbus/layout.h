@@ -162,7 +162,7 @@ struct mdbus_layout {
 	uint8_t walk;     /* derived: enum mdbus_walk */
 	uint8_t words;    /* derived: the header has 8 bytes, so its fields are words */
 	struct mdbus_layout_word seq_word, count_word, pktlen_word, time_word, pktseq_word;
-	uint8_t plain; /* derived: numbers and a count of messages in the header, no wrap, and each rule has a quick first condition */
+	uint8_t plain; /* derived: a number and a short count of messages in the header, no wrap, each rule has a quick first condition */
 	uint8_t pad[3];
 	struct mdbus_layout_first first[MDBUS_LAYOUT_RULES_MAX];
 	struct mdbus_layout_field seq, count, pktlen, time, pktseq;
