@@ -20,7 +20,7 @@ struct peer_ops {
 	uint8_t *(*claim)(uint32_t len);             /* where the next message is to be written; NULL: no room yet */
 	bool (*commit)(uint8_t *at, uint32_t len);   /* send it, or keep it for a burst; false: no room yet */
 	const uint8_t *(*take)(uint32_t len);        /* the next message; NULL: none yet */
-	void (*rest)(unsigned run);                  /* between two looks; run: messages taken since the one before */
+	void (*rest)(void);                          /* between two looks, the first of which found nothing */
 	void (*full)(void);                          /* between two tries to send; NULL: one pause */
 	void (*flush)(void);                         /* nothing more to send or to take for now; NULL: nothing to do */
 	void (*begin)(bool one_by_one);              /* messages will come at a pace, or as fast as they go; NULL: it is all the same */
@@ -102,7 +102,6 @@ __attribute__((always_inline)) static inline uint64_t peer_consume(const struct 
                                                                    uint64_t n)
 {
 	uint64_t wrong = 0;
-	unsigned run = 0;
 
 	if (ops->begin)
 		ops->begin(false);
@@ -110,13 +109,11 @@ __attribute__((always_inline)) static inline uint64_t peer_consume(const struct 
 		const uint8_t *message = ops->take(len);
 
 		if (message == NULL) {
-			ops->rest(run);
-			run = 0;
+			ops->rest();
 			continue;
 		}
 		wrong += !peer_whole(message, len, pos);
 		pos++;
-		run++;
 	}
 	if (ops->flush)
 		ops->flush();
@@ -141,7 +138,7 @@ __attribute__((always_inline)) static inline uint64_t peer_hop(const struct peer
 			peer_send(ops, at, len);
 		}
 		while ((message = ops->take(len)) == NULL)
-			ops->rest(0);
+			ops->rest();
 		if (side == 0)
 			ticks[pos - base] = (double)(bench_ticks() - begin) / 2;
 		else

@@ -156,9 +156,8 @@ static inline const uint8_t *take(uint32_t len)
 	return buffer;
 }
 
-static inline void rest(unsigned run)
+static inline void rest(void)
 {
-	(void)run;
 	mdbus_pause();
 }
 

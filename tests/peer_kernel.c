@@ -24,9 +24,8 @@ static inline uint8_t *claim(uint32_t len)
 	return outgoing;
 }
 
-static inline void rest(unsigned run)
+static inline void rest(void)
 {
-	(void)run;
 	mdbus_pause();
 }
 

@@ -62,9 +62,8 @@ static inline const uint8_t *take(uint32_t len)
 	return nn_recv(sock, incoming, sizeof(incoming), NN_DONTWAIT) == (int)len ? incoming : NULL;
 }
 
-static inline void rest(unsigned run)
+static inline void rest(void)
 {
-	(void)run;
 	sched_yield();
 }
 

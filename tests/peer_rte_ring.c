@@ -85,9 +85,8 @@ static void open_way(enum way w, unsigned side)
 	}
 }
 
-static inline void rest(unsigned run)
+static inline void rest(void)
 {
-	(void)run;
 	mdbus_pause();
 }
 

@@ -68,9 +68,8 @@ static inline const uint8_t *take(uint32_t len)
 	return zmq_recv(sock, incoming, sizeof(incoming), waiting) == (int)len ? incoming : NULL;
 }
 
-static inline void rest(unsigned run)
+static inline void rest(void)
 {
-	(void)run;
 	sched_yield();
 }
 
